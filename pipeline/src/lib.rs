@@ -13,3 +13,5 @@ pub mod job;
 pub mod retry;
 pub mod stage;
 pub mod video;
+
+pub mod db;

@@ -1,0 +1,192 @@
+//! Claims and leases: who may work on a job, and for how long, on the database's clock alone.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::row::{seconds, sha256, size, stage};
+use super::sql::held;
+use super::{Commit, Db, DbError, answered};
+use crate::job::{JobId, Lease, WorkerId};
+use crate::video::{OwnerId, Source, VideoId};
+
+/// A job that is ours now, and what there is to know about it.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    pub lease: Lease,
+    pub source: Source,
+    /// Tries of it that failed before this one.
+    pub failures: i32,
+    /// Media children that died on it before this one.
+    pub crashes: i32,
+}
+
+#[derive(sqlx::FromRow)]
+struct ClaimRow {
+    video_id: Uuid,
+    owner_id: Uuid,
+    stage: String,
+    attempt: i32,
+    failures: i32,
+    crashes: i32,
+    object_key: String,
+    etag: Option<String>,
+    version_id: Option<String>,
+    size_bytes: Option<i64>,
+    sha256: Option<Vec<u8>>,
+}
+
+impl Db {
+    /// Takes a pending job that is due. `None`: somebody else has it, it is not due, it has ended, or there is no such
+    /// job; the hint that named it can be thrown away.
+    ///
+    /// A job whose video has failed meanwhile is cancelled here: the statement that failed the video skips rows that
+    /// are locked at that moment, and this is where they are caught.
+    #[tracing::instrument(name = "db.jobs.claim", skip_all, fields(job.id = %job))]
+    pub async fn claim(
+        &self,
+        job: JobId,
+        worker: WorkerId,
+        lease: Duration,
+        deadline: Duration,
+    ) -> Result<Option<Claim>, DbError> {
+        let row: Option<ClaimRow> = sqlx::query_as(
+            "with c as (
+               select j.id, v.state in ('processing', 'ready') as wanted,
+                      v.object_key, v.etag, v.version_id, v.size_bytes, v.sha256
+                 from jobs j join videos v on v.id = j.video_id
+                where j.id = $1 and j.state = 'pending' and j.run_at <= now()
+                  for update of j),
+             cancelled as (
+               update jobs j
+                  set state = 'cancelled', finished_at = now(), dispatched_at = null, waits_for = null
+                 from c where j.id = c.id and not c.wanted),
+             claimed as (
+               update jobs j
+                  set state = 'running', attempt = j.attempt + 1, worker = $2,
+                      lease_until = now() + make_interval(secs => $3),
+                      deadline_at = now() + make_interval(secs => $4),
+                      started_at = now(), progress = null, waits_for = null, dispatched_at = null
+                 from c where j.id = c.id and c.wanted
+               returning j.id, j.video_id, j.owner_id, j.stage, j.attempt, j.failures, j.crashes),
+             a as (
+               insert into job_attempts (job_id, attempt, worker)
+               select id, attempt, $2 from claimed)
+             select * from claimed join c using (id)",
+        )
+        .bind(job.0)
+        .bind(worker.0)
+        .bind(seconds(lease))
+        .bind(seconds(deadline))
+        .fetch_optional(self.pool())
+        .await?;
+        row.map(|row| row.into_claim(job, worker)).transpose()
+    }
+
+    /// Extends the leases of a worker, all in one statement. Returns the jobs it still holds: the others are lost, or
+    /// past their deadline, and their work must stop. Gives up early enough to be sent again before `lease` ends.
+    #[tracing::instrument(name = "db.jobs.heartbeat", skip_all)]
+    pub async fn heartbeat(
+        &self,
+        worker: WorkerId,
+        leases: &[Lease],
+        lease: Duration,
+    ) -> Result<Vec<JobId>, DbError> {
+        let ids: Vec<Uuid> = leases.iter().map(|lease| lease.job.0).collect();
+        let attempts: Vec<i32> = leases.iter().map(|lease| lease.attempt).collect();
+        let renewed = sqlx::query_scalar(
+            "update jobs j set lease_until = now() + make_interval(secs => $4)
+               from unnest($1::uuid[], $2::int[]) as h(id, attempt)
+              where j.id = h.id and j.attempt = h.attempt and j.worker = $3
+                and j.state = 'running' and now() < j.deadline_at
+             returning j.id",
+        )
+        .bind(ids)
+        .bind(attempts)
+        .bind(worker.0)
+        .bind(seconds(lease))
+        .fetch_all(self.pool());
+        let kept: Vec<Uuid> = answered(lease / 3, renewed).await?;
+        Ok(kept.into_iter().map(JobId).collect())
+    }
+
+    /// How far the attempt is, 0 to 1. Values outside are pulled in.
+    #[tracing::instrument(name = "db.jobs.progress", skip_all, fields(job.id = %lease.job))]
+    pub async fn set_progress(&self, lease: &Lease, progress: f32) -> Result<Commit, DbError> {
+        let (job, attempt, worker) = lease.guard();
+        let progress = if progress.is_nan() { 0.0 } else { progress.clamp(0.0, 1.0) };
+        let done = sqlx::query(
+            "update jobs set progress = $4
+              where id = $1 and attempt = $2 and worker = $3 and state = 'running'",
+        )
+        .bind(job)
+        .bind(attempt)
+        .bind(worker)
+        .bind(progress)
+        .execute(self.pool())
+        .await?;
+        Ok(Commit::of(done.rows_affected() == 1))
+    }
+
+    /// The first segments are up and a playlist names them. The first such moment counts, of whichever attempt.
+    #[tracing::instrument(name = "db.videos.playable", skip_all, fields(job.id = %lease.job))]
+    pub async fn mark_playable(&self, lease: &Lease) -> Result<Commit, DbError> {
+        let (job, attempt, worker) = lease.guard();
+        let applied: bool = sqlx::query_scalar(concat!(
+            "with ",
+            held!(),
+            ", v as (
+               update videos v set playable_at = now(), updated_at = now()
+                 from held where v.id = held.video_id and v.playable_at is null)
+             select exists (select 1 from held)"
+        ))
+        .bind(job)
+        .bind(attempt)
+        .bind(worker)
+        .fetch_one(self.pool())
+        .await?;
+        Ok(Commit::of(applied))
+    }
+
+    /// How this attempt ended, from `job_attempts`: after a cut connection it tells whether the commit went through.
+    /// `None` while it runs, or if it was never ours.
+    #[tracing::instrument(name = "db.job_attempts.outcome", skip_all, fields(job.id = %lease.job))]
+    pub async fn attempt_outcome(&self, lease: &Lease) -> Result<Option<String>, DbError> {
+        let (job, attempt, worker) = lease.guard();
+        let outcome: Option<Option<String>> = sqlx::query_scalar(
+            "select outcome from job_attempts where job_id = $1 and attempt = $2 and worker = $3",
+        )
+        .bind(job)
+        .bind(attempt)
+        .bind(worker)
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(outcome.flatten())
+    }
+}
+
+impl ClaimRow {
+    fn into_claim(self, job: JobId, worker: WorkerId) -> Result<Claim, DbError> {
+        let video = VideoId(self.video_id);
+        Ok(Claim {
+            lease: Lease {
+                job,
+                video,
+                owner: OwnerId(self.owner_id),
+                stage: stage(&self.stage)?,
+                attempt: self.attempt,
+                worker,
+            },
+            source: Source {
+                video,
+                key: self.object_key,
+                etag: self.etag,
+                version_id: self.version_id,
+                size_bytes: size(self.size_bytes)?,
+                sha256: sha256(self.sha256)?,
+            },
+            failures: self.failures,
+            crashes: self.crashes,
+        })
+    }
+}
