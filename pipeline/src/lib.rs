@@ -15,3 +15,4 @@ pub mod stage;
 pub mod video;
 
 pub mod db;
+pub mod queue;
