@@ -16,3 +16,4 @@ pub mod video;
 
 pub mod db;
 pub mod queue;
+pub mod storage;
