@@ -15,5 +15,6 @@ pub mod stage;
 pub mod video;
 
 pub mod db;
+pub mod media;
 pub mod queue;
 pub mod storage;

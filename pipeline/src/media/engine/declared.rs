@@ -1,0 +1,136 @@
+//! What the container says before anything is decoded: which streams to take, where they start, how long they are and what
+//! they hold.
+
+use ffmpeg_next as ffmpeg;
+use ffmpeg_next::codec::packet::side_data;
+use ffmpeg_next::format::context::Input;
+use ffmpeg_next::format::stream::Disposition;
+use ffmpeg_next::{Rational, Stream, media};
+
+use super::error::Doing;
+use super::input::{Chosen, ChosenPicture};
+use super::orientation::Orientation;
+use super::time::{MICROSECONDS, from_base, to_ms};
+use super::{EngineError, ffi};
+use crate::video::{AudioFacts, MediaFacts, VideoFacts};
+
+/// The best stream of a kind: the container's default first, then the larger picture or the more channels.
+/// A cover picture is no video.
+pub(super) fn best(input: &Input, kind: media::Type) -> Option<Stream<'_>> {
+    input
+        .streams()
+        .filter(|stream| stream.parameters().medium() == kind)
+        .filter(|stream| !stream.disposition().contains(Disposition::ATTACHED_PIC))
+        .filter(|stream| stream.parameters().id() != ffmpeg::codec::Id::None)
+        .max_by_key(|stream| {
+            let declared = ffi::declared(stream);
+            let size = u64::from(declared.width) * u64::from(declared.height)
+                + u64::from(declared.channels);
+            let default = stream.disposition().contains(Disposition::DEFAULT);
+            (size > 0, default, size, std::cmp::Reverse(stream.index()))
+        })
+}
+
+pub(super) fn choose(stream: &Stream<'_>) -> Chosen {
+    Chosen { index: stream.index(), base: stream.time_base() }
+}
+
+pub(super) fn choose_picture(stream: &Stream<'_>) -> ChosenPicture {
+    let orientation = stream
+        .side_data()
+        .find(|side| side.kind() == side_data::Type::DisplayMatrix)
+        .map_or_else(Orientation::default, |side| Orientation::from_matrix(side.data()));
+    let rate = |rate: Rational| if rate.1 > 0 { f64::from(rate) } else { 0.0 };
+    let frame_rate = match rate(stream.avg_frame_rate()) {
+        average if average > 0.0 => average,
+        _ => rate(stream.rate()),
+    };
+    ChosenPicture { stream: choose(stream), orientation, frame_rate }
+}
+
+/// The earliest declared start of the chosen streams, in microseconds.
+pub(super) fn origin(input: &Input, chosen: &[Chosen]) -> Option<i64> {
+    chosen
+        .iter()
+        .filter_map(|c| input.stream(c.index))
+        .filter(|stream| stream.start_time() != ffmpeg::ffi::AV_NOPTS_VALUE)
+        .map(|stream| from_base(stream.start_time(), stream.time_base(), MICROSECONDS))
+        .min()
+}
+
+/// What the container promises for the chosen streams. The smaller of its two statements counts: a subtitle may end
+/// after the picture, and an edit list may show less than there is.
+pub(super) fn duration(input: &Input, chosen: &[Chosen]) -> Option<i64> {
+    if ffi::duration_is_guess(input) {
+        return None;
+    }
+    let streams = chosen
+        .iter()
+        .filter_map(|c| input.stream(c.index))
+        .filter(|stream| stream.duration() > 0)
+        .map(|stream| from_base(stream.duration(), stream.time_base(), MICROSECONDS))
+        .max();
+    let container = Some(input.duration()).filter(|duration| *duration > 0);
+    match (streams, container) {
+        (Some(streams), Some(container)) => Some(streams.min(container)),
+        (one, other) => one.or(other),
+    }
+}
+
+pub(super) fn facts(
+    input: &Input,
+    picture: Option<&ChosenPicture>,
+    sound: Option<Chosen>,
+    declared_us: Option<i64>,
+) -> Result<MediaFacts, EngineError> {
+    let stream = |chosen: Chosen| {
+        input.stream(chosen.index).ok_or(ffmpeg::Error::StreamNotFound).doing("look at a stream")
+    };
+    let video = match picture {
+        None => None,
+        Some(chosen) => {
+            let stream = stream(chosen.stream)?;
+            let declared = ffi::declared(&stream);
+            let (width, height) = chosen
+                .orientation
+                .turned(square((declared.width, declared.height), declared.pixel_aspect));
+            Some(VideoFacts {
+                codec: stream.parameters().id().name().into(),
+                width,
+                height,
+                frame_rate: chosen.frame_rate,
+                rotation: chosen.orientation.clockwise.degrees(),
+                pixel_format: declared.pixel_format,
+            })
+        }
+    };
+    let audio = match sound {
+        None => None,
+        Some(chosen) => {
+            let stream = stream(chosen)?;
+            let declared = ffi::declared(&stream);
+            Some(AudioFacts {
+                codec: stream.parameters().id().name().into(),
+                sample_rate: declared.sample_rate,
+                channels: declared.channels,
+            })
+        }
+    };
+    Ok(MediaFacts {
+        container: input.format().name().into(),
+        duration_ms: to_ms(declared_us.unwrap_or(0)),
+        video,
+        audio,
+    })
+}
+
+/// A size with square pixels: the width follows the pixels' shape, within reason.
+fn square((width, height): (u32, u32), pixel_aspect: Rational) -> (u32, u32) {
+    let (num, den) = match pixel_aspect {
+        Rational(num, den) if num > 0 && den > 0 && num <= den * 8 && den <= num * 8 => (num, den),
+        _ => (1, 1),
+    };
+    let exact = i64::from(width) * i64::from(num);
+    let square = (exact + i64::from(den) / 2) / i64::from(den);
+    (u32::try_from(square).unwrap_or(width).max(1), height)
+}

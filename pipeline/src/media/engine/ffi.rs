@@ -1,0 +1,259 @@
+//! The only unsafe code of the engine: what the safe interface of `ffmpeg_next` lacks, as small owned functions.
+//! No policy lives here, and no pointer leaves.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::fs::File;
+use std::ptr;
+
+use ffmpeg_next as ffmpeg;
+use ffmpeg_next::ffi;
+use ffmpeg_next::format::context::{Input, Output, StreamIo};
+use ffmpeg_next::{Dictionary, Error, Rational, Stream, codec, frame};
+
+use super::EngineError;
+
+/// Read in pieces of this size: small files in one, large ones without thousands of calls.
+const INPUT_BUFFER_BYTES: usize = 256 * 1024;
+
+/// Refuses to run with libraries of another major version than the headers we were built with: the wrappers turn raw
+/// numbers into Rust enums, so an unknown one would be undefined behaviour.
+pub(super) fn check_libraries() -> Result<(), EngineError> {
+    ffmpeg::log::set_level(ffmpeg::log::Level::Quiet);
+    let (built, found) = (ffi::LIBAVCODEC_VERSION_MAJOR.cast_unsigned(), codec::version() >> 16);
+    if found == built {
+        return Ok(());
+    }
+    Err(EngineError::Internal(format!(
+        "built with libavcodec {built} and started with {found}: build again on this machine"
+    )))
+}
+
+/// Opens a file as untrusted media: custom IO, no URL, nothing else can be opened. Streams are not probed yet.
+/// An option that libav does not know is an error: a misspelt limit is no limit.
+#[expect(unsafe_code, reason = "io_open and the unused options are not in the safe interface")]
+pub(super) fn open_input(file: File, options: &[(&str, &str)]) -> Result<Input, Error> {
+    let mut io = StreamIo::from_read_seek_with_capacity(file, INPUT_BUFFER_BYTES)?;
+    let options: Dictionary = options.iter().collect();
+    // SAFETY: the context is allocated here and owned by the returned Input, which also keeps `io` alive;
+    // avformat_open_input frees the context itself when it fails and leaves a custom `pb` to us. The dictionary
+    // is taken back whatever happens.
+    unsafe {
+        let mut context = ffi::avformat_alloc_context();
+        if context.is_null() {
+            return Err(Error::Other { errno: ffmpeg::error::ENOMEM });
+        }
+        (*context).pb = io.as_mut_ptr();
+        (*context).flags |= ffi::AVFMT_FLAG_CUSTOM_IO;
+        (*context).io_open = Some(refuse_to_open);
+        let mut rest = options.disown();
+        let result = ffi::avformat_open_input(
+            &raw mut context,
+            c"".as_ptr(),
+            ptr::null_mut(),
+            &raw mut rest,
+        );
+        let rest = Dictionary::own(rest);
+        if result < 0 {
+            return Err(Error::from(result));
+        }
+        let input = Input::wrap_with_custom_io(context, io);
+        if rest.iter().next().is_some() {
+            return Err(Error::OptionNotFound);
+        }
+        Ok(input)
+    }
+}
+
+/// What a demuxer gets that wants to open another file.
+#[expect(unsafe_code, reason = "the signature of a libav callback")]
+unsafe extern "C" fn refuse_to_open(
+    _context: *mut ffi::AVFormatContext,
+    _io: *mut *mut ffi::AVIOContext,
+    _url: *const c_char,
+    _flags: c_int,
+    _options: *mut *mut ffi::AVDictionary,
+) -> c_int {
+    ffi::AVERROR(ffi::EPERM)
+}
+
+/// Probes the streams, each with these decoder options: without them the probe itself could be the bomb.
+#[expect(unsafe_code, reason = "the safe interface passes no options per stream")]
+pub(super) fn find_streams(input: &mut Input, options: &[(&str, &str)]) -> Result<(), Error> {
+    let count = input.nb_streams() as usize;
+    // SAFETY: one dictionary pointer per stream that exists now, as libav reads them; each is taken back and freed.
+    unsafe {
+        let mut each: Vec<*mut ffi::AVDictionary> =
+            (0..count).map(|_| options.iter().collect::<Dictionary>().disown()).collect();
+        let result = ffi::avformat_find_stream_info(input.as_mut_ptr(), each.as_mut_ptr());
+        for left in each {
+            drop(Dictionary::own(left));
+        }
+        if result < 0 { Err(Error::from(result)) } else { Ok(()) }
+    }
+}
+
+/// Leaves the packets of all other streams inside the demuxer.
+#[expect(unsafe_code, reason = "AVStream.discard is read-only in the safe interface")]
+pub(super) fn read_only(input: &mut Input, wanted: &[usize]) {
+    let count = input.nb_streams() as usize;
+    // SAFETY: the indexes are below nb_streams; the streams live as long as the context.
+    unsafe {
+        for index in (0..count).filter(|index| !wanted.contains(index)) {
+            let stream = *(*input.as_mut_ptr()).streams.add(index);
+            (*stream).discard = ffi::AVDiscard::AVDISCARD_ALL;
+        }
+    }
+}
+
+/// A read that failed below the demuxer, which shows it as the end of the file.
+#[expect(unsafe_code, reason = "AVIOContext.error is not in the safe interface")]
+pub(super) fn read_error(input: &Input) -> Option<Error> {
+    // SAFETY: `pb` is ours, set at open.
+    let code = unsafe { (*(*input.as_ptr()).pb).error };
+    (code < 0 && code != ffi::AVERROR_EOF).then(|| Error::from(code))
+}
+
+/// Whether the container's duration is only bytes divided by a bit rate.
+#[expect(unsafe_code, reason = "duration_estimation_method is not in the safe interface")]
+pub(super) fn duration_is_guess(input: &Input) -> bool {
+    // SAFETY: reads one field of a live context.
+    let method = unsafe { (*input.as_ptr()).duration_estimation_method };
+    method == ffi::AVDurationEstimationMethod::AVFMT_DURATION_FROM_BITRATE
+}
+
+/// What the container and the probe say about a stream, without opening its decoder.
+pub(super) struct Declared {
+    pub(super) width: u32,
+    pub(super) height: u32,
+    pub(super) pixel_aspect: Rational,
+    pub(super) pixel_format: String,
+    pub(super) sample_rate: u32,
+    pub(super) channels: u16,
+}
+
+#[expect(unsafe_code, reason = "AVCodecParameters is opaque in the safe interface")]
+pub(super) fn declared(stream: &Stream<'_>) -> Declared {
+    // SAFETY: reads fields of a live stream. The pixel format is looked up by its raw number, because a number
+    // that the headers do not know must not become an enum; libav answers null for it.
+    unsafe {
+        let stream = &*stream.as_ptr();
+        let raw = &*stream.codecpar;
+        let name = av_get_pix_fmt_name(raw.format);
+        let pixel_format = match (raw.codec_type, name.is_null()) {
+            (ffi::AVMediaType::AVMEDIA_TYPE_VIDEO, false) => {
+                CStr::from_ptr(name).to_string_lossy().into_owned()
+            }
+            _ => String::from("unknown"),
+        };
+        Declared {
+            width: u32::try_from(raw.width).unwrap_or(0),
+            height: u32::try_from(raw.height).unwrap_or(0),
+            // The container's word goes before the codec's.
+            pixel_aspect: match stream.sample_aspect_ratio {
+                container if container.num > 0 => container.into(),
+                _ => raw.sample_aspect_ratio.into(),
+            },
+            pixel_format,
+            sample_rate: u32::try_from(raw.sample_rate).unwrap_or(0),
+            channels: u16::try_from(raw.ch_layout.nb_channels).unwrap_or(0),
+        }
+    }
+}
+
+#[expect(
+    unsafe_code,
+    reason = "declared here because the bindings want an enum where a raw number must go"
+)]
+unsafe extern "C" {
+    fn av_get_pix_fmt_name(format: c_int) -> *const c_char;
+}
+
+/// Another reference to the same picture; nothing is copied.
+#[expect(unsafe_code, reason = "Clone of the safe interface copies the pixels")]
+pub(super) fn share(picture: &frame::Video) -> Result<frame::Video, Error> {
+    let mut shared = frame::Video::empty();
+    // SAFETY: both frames are live; av_frame_ref fills an empty one.
+    match unsafe { ffi::av_frame_ref(shared.as_mut_ptr(), picture.as_ptr()) } {
+        code if code < 0 => Err(Error::from(code)),
+        _ => Ok(shared),
+    }
+}
+
+/// Gives decoded sound a channel layout where the source has none, and says which, as a mask.
+#[expect(unsafe_code, reason = "AVChannelLayout is not in the safe interface of this version")]
+pub(super) fn name_channels(sound: &mut frame::Audio) -> Option<u64> {
+    // SAFETY: a live frame; a native layout owns no memory, so overwriting an unspecified one leaks nothing, and
+    // the union is read only where the order says that the mask is in it.
+    unsafe {
+        let raw = &mut *sound.as_mut_ptr();
+        let count = raw.ch_layout.nb_channels;
+        if raw.ch_layout.order != ffi::AVChannelOrder::AV_CHANNEL_ORDER_NATIVE {
+            ffi::av_channel_layout_uninit(&raw mut raw.ch_layout);
+            ffi::av_channel_layout_default(&raw mut raw.ch_layout, count);
+        }
+        if raw.ch_layout.order != ffi::AVChannelOrder::AV_CHANNEL_ORDER_NATIVE {
+            // More channels than any default has: take them for the first speakers there are.
+            let mask = 1u64.checked_shl(u32::try_from(count).ok()?)?.checked_sub(1)?;
+            if ffi::av_channel_layout_from_mask(&raw mut raw.ch_layout, mask) < 0 {
+                return None;
+            }
+        }
+        let mask = raw.ch_layout.u.mask;
+        raw.channel_layout = mask;
+        raw.channels = count;
+        Some(mask)
+    }
+}
+
+/// The encoder's stream header: parameter sets or `AudioSpecificConfig`.
+#[expect(unsafe_code, reason = "extradata is not in the safe interface")]
+pub(super) fn extradata(context: &codec::Context) -> Vec<u8> {
+    // SAFETY: libav keeps `extradata_size` readable bytes behind a pointer that is not null.
+    unsafe {
+        let raw = &*context.as_ptr();
+        match usize::try_from(raw.extradata_size) {
+            Ok(size) if size > 0 && !raw.extradata.is_null() => {
+                std::slice::from_raw_parts(raw.extradata, size).to_vec()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Sets an option of an encoder before it is opened; an unknown one is an error.
+#[expect(unsafe_code, reason = "the safe interface drops unknown options silently")]
+pub(super) fn set_option(
+    context: &mut codec::Context,
+    name: &str,
+    value: &str,
+) -> Result<(), Error> {
+    let (Ok(name), Ok(value)) = (CString::new(name), CString::new(value)) else {
+        return Err(Error::Other { errno: ffmpeg::error::EINVAL });
+    };
+    // SAFETY: a codec context begins with its AVClass, as av_opt_set wants; the strings are copied.
+    let code = unsafe {
+        ffi::av_opt_set(
+            context.as_mut_ptr().cast::<c_void>(),
+            name.as_ptr(),
+            value.as_ptr(),
+            ffi::AV_OPT_SEARCH_CHILDREN,
+        )
+    };
+    if code < 0 { Err(Error::from(code)) } else { Ok(()) }
+}
+
+/// Ends the fragment that is being collected and pushes all bytes out.
+#[expect(unsafe_code, reason = "writing no packet at all is not in the safe interface")]
+pub(super) fn end_fragment(output: &mut Output) -> Result<(), Error> {
+    // SAFETY: a live muxer after its header; a null packet asks it to flush.
+    let code = unsafe { ffi::av_write_frame(output.as_mut_ptr(), ptr::null_mut()) };
+    flush(output);
+    if code < 0 { Err(Error::from(code)) } else { Ok(()) }
+}
+
+/// Pushes the muxer's bytes out of its buffer.
+#[expect(unsafe_code, reason = "avio_flush is not in the safe interface")]
+pub(super) fn flush(output: &mut Output) {
+    // SAFETY: `pb` is the stream that the output was made with, and lives as long as it.
+    unsafe { ffi::avio_flush((*output.as_mut_ptr()).pb) }
+}

@@ -1,0 +1,79 @@
+//! Opening untrusted media: the sniffer first, then libav with every list and bound that keeps it from opening, reading or
+//! allocating anything but this file. Every refusal is typed.
+
+use std::fs::File;
+use std::path::Path;
+
+use ffmpeg_next as ffmpeg;
+use ffmpeg_next::format::context::Input;
+
+use super::sniff::{Sniffed, sniff};
+use super::{EngineError, ffi};
+use crate::media::protocol::Limits;
+use crate::video::FailureCause;
+
+/// A name covers a demuxer's aliases: `mov` is also mp4, m4a and 3gp.
+const FORMATS: &str = "mov,matroska,mpegts,avi,flv,ogg,mp3,aac,wav,flac,mpeg";
+/// Decoders that untrusted bytes may reach; everything else in libavcodec stays closed.
+pub(super) const CODECS: &str = "h264,hevc,libdav1d,av1,vp8,vp9,libvpx,libvpx-vp9,mpeg4,mpeg2video,mpeg1video,\
+h263,flv,vp6,vp6f,theora,mjpeg,prores,dnxhd,msmpeg4,msmpeg4v2,wmv1,wmv2,\
+aac,aac_latm,mp3,mp3float,mp2,mp2float,ac3,eac3,opus,libopus,vorbis,libvorbis,flac,alac,amrnb,amrwb,dca,wmav1,wmav2,\
+pcm_u8,pcm_s8,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,pcm_f32be,\
+pcm_f64le,pcm_alaw,pcm_mulaw,adpcm_ms,adpcm_ima_wav";
+/// Bytes and microseconds that the probe may take.
+const PROBE_BYTES: &str = "33554432";
+const PROBE_MICROSECONDS: &str = "10000000";
+/// Of a file that begins like no container we know, libav must be at least this sure.
+const SURE: i32 = 26;
+/// The options that keep libav from opening, reading or allocating anything but this file, within bounds.
+pub(super) fn open(path: &Path, limits: &Limits) -> Result<Input, EngineError> {
+    let unreadable = |error| EngineError::internal("open the scratch file", error);
+    let mut file = File::open(path).map_err(unreadable)?;
+    let sniffed = sniff(&mut file).map_err(unreadable)?;
+    let unsupported = |text: String| EngineError::refused(FailureCause::UnsupportedFormat, text);
+    let fragmented = match sniffed {
+        Sniffed::Empty => {
+            return Err(EngineError::refused(FailureCause::EmptyFile, "the file has no bytes"));
+        }
+        Sniffed::Refused(looks) => {
+            return Err(unsupported(format!("the file is {looks}, not a video or sound file")));
+        }
+        Sniffed::Mp4 { fragmented } => fragmented,
+        Sniffed::Known | Sniffed::Unknown => false,
+    };
+    let max_streams = limits.max_streams.to_string();
+    let mut options = vec![
+        ("format_whitelist", FORMATS),
+        ("protocol_whitelist", "none"),
+        ("codec_whitelist", CODECS),
+        ("max_streams", max_streams.as_str()),
+        ("probesize", PROBE_BYTES),
+        ("analyzeduration", PROBE_MICROSECONDS),
+    ];
+    if fragmented {
+        options.push(("fflags", "+ignidx"));
+    }
+    let mut input = ffi::open_input(file, &options).map_err(|error| match (error, sniffed) {
+        (ffmpeg::Error::OptionNotFound, _) => EngineError::internal("open the file", error),
+        (ffmpeg::Error::Other { errno: ffmpeg::error::ENOMEM }, _) => {
+            EngineError::limit(format!("more than {max_streams} streams, or too large a header"))
+        }
+        (ffmpeg::Error::Other { errno: ffmpeg::error::EINVAL }, _) | (_, Sniffed::Unknown) => {
+            unsupported(format!("no container that we accept ({error})"))
+        }
+        (error, _) => EngineError::corrupt(format!("the container cannot be read ({error})")),
+    })?;
+    if sniffed == Sniffed::Unknown && input.probe_score() < SURE {
+        return Err(unsupported("the bytes look like no container that we accept".into()));
+    }
+    let max_pixels = (u64::from(limits.max_width) * u64::from(limits.max_height)).to_string();
+    ffi::find_streams(&mut input, &[("max_pixels", max_pixels.as_str())])
+        .map_err(|error| EngineError::corrupt(format!("no stream can be read ({error})")))?;
+    if input.nb_streams() > limits.max_streams {
+        return Err(EngineError::limit(format!(
+            "{} streams, at most {max_streams} are accepted",
+            input.nb_streams()
+        )));
+    }
+    Ok(input)
+}

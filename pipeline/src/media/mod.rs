@@ -1,0 +1,12 @@
+//! The door to libav. Every byte of untrusted media is parsed in a child process of the same binary: [`child`] is what
+//! runs there (through `engine`), [`process`] is how the parent starts it, listens to it and ends it.
+//! The crate `ffmpeg_next` is seen nowhere else.
+
+pub mod child;
+mod engine;
+mod frames;
+pub mod process;
+pub mod protocol;
+pub mod thumbnail;
+
+pub use process::{Media, MediaConfig, MediaError, MediaProcess};

@@ -1,0 +1,7 @@
+//! The media child in process, on clips made with the ffmpeg command line, its output probed by ffprobe.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod clips;
+mod refusals;
+mod tasks;
+mod transcodes;
