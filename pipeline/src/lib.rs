@@ -17,4 +17,5 @@ pub mod video;
 pub mod db;
 pub mod media;
 pub mod queue;
+pub mod speech;
 pub mod storage;
