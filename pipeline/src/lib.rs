@@ -19,3 +19,5 @@ pub mod media;
 pub mod queue;
 pub mod speech;
 pub mod storage;
+
+pub mod stages;

@@ -1,0 +1,126 @@
+//! What an error of a door means for the job: dead, another try, or nobody's fault.
+//! Who asks decides which: the same 404 is final for a source and an accident for an object of ours.
+
+use std::time::Duration;
+
+use super::StageError;
+use crate::media::MediaError;
+use crate::storage::StorageError;
+use crate::video::FailureCause;
+
+impl StageError {
+    /// The source could not be had. Another try sees the same object, so only outages are worth one.
+    pub(super) fn of_source(error: StorageError) -> Self {
+        match error {
+            StorageError::NotFound(_) | StorageError::PreconditionFailed(_) => Self::Fail {
+                cause: FailureCause::SourceMissing,
+                // The same bytes under the same key would be taken for this video, which has failed.
+                detail: "the uploaded object is gone or was overwritten; upload it again under a new key or URL".into(),
+            },
+            StorageError::Refused(detail) => Self::Fail {
+                cause: FailureCause::SourceUnreadable,
+                detail: format!("the uploaded object is listed and cannot be read: {detail}"),
+            },
+            StorageError::Denied(_)
+            | StorageError::Unavailable(_)
+            | StorageError::Io(_)
+            | StorageError::Config(_) => Self::Outage(error.to_string()),
+        }
+    }
+
+    /// An object of ours could not be written or read. A refusal counts, so that it does not repeat for ever.
+    #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
+    pub(super) fn of_storage(error: StorageError) -> Self {
+        match error {
+            StorageError::NotFound(_)
+            | StorageError::PreconditionFailed(_)
+            | StorageError::Refused(_) => {
+                Self::Retry { cause: FailureCause::Dependency, detail: error.to_string() }
+            }
+            StorageError::Denied(_)
+            | StorageError::Unavailable(_)
+            | StorageError::Io(_)
+            | StorageError::Config(_) => Self::Outage(error.to_string()),
+        }
+    }
+
+    /// A defect of ours, seen instead of assumed away.
+    pub(super) fn internal(detail: impl Into<String>) -> Self {
+        Self::Retry { cause: FailureCause::Internal, detail: detail.into() }
+    }
+}
+
+impl From<MediaError> for StageError {
+    fn from(error: MediaError) -> Self {
+        match error {
+            MediaError::Failed { cause, detail } => Self::Fail { cause, detail },
+            MediaError::Crashed(detail) => Self::Crashed(detail),
+            // Both can be the machine's fault, too busy for hours of work or for a short check at its end: tried again,
+            // and each try counts.
+            MediaError::DeadlineExceeded(deadline) => Self::Retry {
+                cause: FailureCause::DeadlineExceeded,
+                detail: format!("it was not done after {}", spoken(deadline)),
+            },
+            MediaError::Stalled(silence) => Self::Retry {
+                cause: FailureCause::DeadlineExceeded,
+                detail: format!("the media child made no progress for {}", spoken(silence)),
+            },
+            MediaError::Io(_) => Self::Outage(error.to_string()),
+        }
+    }
+}
+
+fn spoken(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds => format!("{} min", seconds / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_that_is_gone_or_unreadable_is_final_and_an_outage_is_nobodys_fault() {
+        let cause = |error| match StageError::of_source(error) {
+            StageError::Fail { cause, .. } => Some(cause),
+            StageError::Outage(_) => None,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(cause(StorageError::NotFound("x".into())), Some(FailureCause::SourceMissing));
+        assert_eq!(
+            cause(StorageError::PreconditionFailed("x".into())),
+            Some(FailureCause::SourceMissing)
+        );
+        assert_eq!(cause(StorageError::Refused("x".into())), Some(FailureCause::SourceUnreadable));
+        assert_eq!(cause(StorageError::Unavailable("x".into())), None);
+        assert_eq!(cause(StorageError::Denied("x".into())), None, "a key that was changed");
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        assert_eq!(cause(StorageError::Io(full)), None);
+    }
+
+    #[test]
+    fn an_object_of_ours_is_never_a_reason_to_give_up_at_once() {
+        let error = StorageError::NotFound("segment".into());
+        assert!(matches!(StageError::of_storage(error), StageError::Retry { .. }));
+    }
+
+    #[test]
+    fn a_refusal_of_the_child_is_final_a_death_is_a_strike_a_deadline_counts() {
+        let refusal = MediaError::Failed { cause: FailureCause::Corrupt, detail: "no".into() };
+        assert!(matches!(
+            StageError::from(refusal),
+            StageError::Fail { cause: FailureCause::Corrupt, .. }
+        ));
+        assert!(matches!(
+            StageError::from(MediaError::Crashed("SIGSEGV".into())),
+            StageError::Crashed(_)
+        ));
+        assert!(matches!(
+            StageError::from(MediaError::DeadlineExceeded(Duration::from_hours(1))),
+            StageError::Retry { cause: FailureCause::DeadlineExceeded, detail }
+                if detail == "it was not done after 60 min"
+        ));
+    }
+}
