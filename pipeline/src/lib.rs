@@ -20,4 +20,8 @@ pub mod queue;
 pub mod speech;
 pub mod storage;
 
+pub mod dispatch;
+pub mod intake;
+pub mod reconcile;
 pub mod stages;
+pub mod worker;

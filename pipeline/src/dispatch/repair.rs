@@ -1,0 +1,49 @@
+//! The repairs: ids that Redis lost (diff), leases that ran out (sweep), lists of dead workers (reap).
+
+use std::time::Duration;
+
+use super::{Dispatcher, Held};
+use crate::job::JobId;
+use crate::retry::MAX_LOST_WORKERS;
+use crate::stage::Stage;
+
+impl Dispatcher {
+    /// Marks for dispatch again what was dispatched longer than `older_than` ago, waits still, and is in no list.
+    pub(super) async fn diff(&self, older_than: Duration) -> Result<(), Held> {
+        for stage in Stage::ALL {
+            // Rows first, lists second. An id that is claimed in between is in no list and no longer pending either:
+            // the mark is only taken off pending rows.
+            let dispatched = self.db.dispatched(stage, older_than).await?;
+            if dispatched.is_empty() {
+                continue;
+            }
+            let there = self.queue.contents(stage).await?;
+            let lost: Vec<JobId> =
+                dispatched.into_iter().filter(|id| !there.contains(id)).collect();
+            if !lost.is_empty() {
+                self.db.undispatch(&lost).await?;
+                tracing::warn!(%stage, jobs = lost.len(), "ids were missing in Redis, pushing again");
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back jobs whose worker is gone, by the database's clock.
+    pub(super) async fn sweep(&self) -> Result<(), Held> {
+        for job in self.db.sweep(MAX_LOST_WORKERS).await? {
+            tracing::warn!(job.id = %job, "lease ran out: its worker is gone or stuck");
+        }
+        Ok(())
+    }
+
+    /// Returns to the queues what dead workers had taken.
+    pub(super) async fn reap(&self) -> Result<(), Held> {
+        for stage in Stage::ALL {
+            let moved = self.queue.reap(stage).await?;
+            if moved > 0 {
+                tracing::warn!(%stage, jobs = moved, "returned the ids of a dead worker to the queue");
+            }
+        }
+        Ok(())
+    }
+}

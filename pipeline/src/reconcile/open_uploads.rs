@@ -1,0 +1,44 @@
+//! Announced uploads whose object has not been heard of: asked for one by one, and expired when their URL is long over.
+
+use std::time::Duration;
+
+use super::{Interrupted, Reconciler};
+use crate::storage::StorageError;
+
+/// How many announced uploads a round asks for. The listing finds the others.
+const OPEN_UPLOADS: usize = 1_000;
+
+/// How long after its URL an announced upload is given up: a slow PUT may end long after it began.
+const UNUSED_GRACE: Duration = Duration::from_mins(15);
+
+impl Reconciler {
+    pub(super) async fn find_open_uploads(&self) -> Result<usize, Interrupted> {
+        let mut found = 0;
+        for (video, key) in self.db.uploading_videos(OPEN_UPLOADS).await? {
+            self.go_on()?;
+            match self.storage.head(&key).await {
+                Ok(info) if self.is_young(info.last_modified) => {}
+                Ok(info) => {
+                    let accepted = self.announce(&self.object(key, info)).await?;
+                    found += usize::from(accepted);
+                }
+                Err(StorageError::NotFound(_)) => {}
+                // There, and not readable: the listing announces it, and duplicate detection says what is wrong with it.
+                Err(StorageError::Refused(reason)) => {
+                    tracing::debug!(video.id = %video, reason, "announced object cannot be asked for");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(found)
+    }
+
+    /// An upload that comes after all revives its row.
+    pub(super) async fn expire_unused(&self) -> Result<(), Interrupted> {
+        let expired = self.db.expire_uploads(UNUSED_GRACE).await?;
+        if expired > 0 {
+            tracing::info!(uploads = expired, "upload URLs were never used: expired");
+        }
+        Ok(())
+    }
+}

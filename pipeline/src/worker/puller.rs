@@ -1,0 +1,110 @@
+//! One loop per stage: a free slot, an id from Redis, a claim in Postgres, a task for the attempt.
+//! While either service is away it takes nothing new; an id in hand stays on our list in Redis until its row was asked.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Worker;
+use super::attempt::{self, Attempt};
+use crate::db::DbError;
+use crate::job::JobId;
+use crate::retry::Outage;
+use crate::stage::Stage;
+use crate::stages::{Outcome, StageError};
+
+/// Serves one stage until no more is wanted. Running jobs go on.
+pub(super) async fn serve<R, F>(worker: Arc<Worker<R>>, stage: Stage, slots: usize)
+where
+    R: Fn(Attempt) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<Outcome, StageError>> + Send + 'static,
+{
+    let mut consumer = worker.queue.consumer(stage, worker.id);
+    let slots = Arc::new(Semaphore::new(slots));
+    let mut outage = Outage::default();
+    loop {
+        let slot = tokio::select! {
+            biased;
+            () = worker.no_more.cancelled() => return,
+            slot = Arc::clone(&slots).acquire_owned() => slot,
+        };
+        let Ok(slot) = slot else { return };
+        // Awaited to its end, also when a stop comes: see `queue::Consumer`.
+        let pulled = consumer.pull(|id| worker.held.has(id)).await;
+        match pulled {
+            Ok(id) => {
+                if outage.worked() {
+                    tracing::info!(%stage, "pulling again");
+                }
+                if let Some(id) = id {
+                    worker.take(stage, id, slot).await;
+                }
+            }
+            Err(error) => {
+                let setback = outage.failed();
+                if setback.first {
+                    tracing::warn!(%stage, %error, "cannot pull, tries again until it works");
+                }
+                worker.pause(setback.delay).await;
+            }
+        }
+    }
+}
+
+impl<R, F> Worker<R>
+where
+    R: Fn(Attempt) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<Outcome, StageError>> + Send + 'static,
+{
+    /// Claims the job and starts its attempt, or finds that there is nothing to do.
+    async fn take(self: &Arc<Self>, stage: Stage, id: JobId, slot: OwnedSemaphorePermit) {
+        // The database's deadline stands behind ours and its grace: it is for a worker that no longer keeps its own.
+        let deadline = self.config.deadlines.of(stage) + attempt::STOP_GRACE + self.config.lease;
+        let mut outage = Outage::default();
+        while !self.no_more.is_cancelled() {
+            let sent_at = Instant::now();
+            match self.db.claim(id, self.id, self.config.lease, deadline).await {
+                Ok(Some(claim)) => {
+                    let hold = self.held.hold(claim.lease, sent_at);
+                    self.jobs.spawn(attempt::attend(Arc::clone(self), claim, hold, slot));
+                    return;
+                }
+                // Somebody else's, done, or not yet due: an old id. The row is all that counts.
+                Ok(None) => return self.forget(stage, id).await,
+                // A cut connection may have claimed it all the same: then the lease runs out and the sweep returns it.
+                Err(error @ (DbError::Unavailable(_) | DbError::Unusable(_))) => {
+                    let setback = outage.failed();
+                    if setback.first {
+                        tracing::warn!(%stage, job.id = %id, %error, "cannot claim, tries again");
+                    }
+                    self.pause(setback.delay).await;
+                }
+                // Not to be mended by waiting. Other jobs go first; diff brings this one back.
+                Err(error) => {
+                    tracing::error!(%stage, job.id = %id, %error, "claim failed");
+                    return self.forget(stage, id).await;
+                }
+            }
+        }
+        if let Err(error) = self.queue.give_back(stage, self.id, id).await {
+            tracing::debug!(%stage, job.id = %id, %error, "not given back; the reaper will");
+        }
+    }
+}
+
+impl<R> Worker<R> {
+    /// Takes an id off our list. Should that fail, the next look at the list finds it again, and no row for it.
+    pub(super) async fn forget(&self, stage: Stage, id: JobId) {
+        if let Err(error) = self.queue.remove(stage, self.id, id).await {
+            tracing::debug!(%stage, job.id = %id, %error, "stays on our list for now");
+        }
+    }
+
+    async fn pause(&self, delay: Duration) {
+        tokio::select! {
+            () = self.no_more.cancelled() => {}
+            () = tokio::time::sleep(delay) => {}
+        }
+    }
+}
