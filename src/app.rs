@@ -1,0 +1,259 @@
+//! The daemon, composed: the parts that a process' roles ask for, started together and ended together.
+//!
+//! It starts while MinIO or Redis is away; the parts wait and heal. It waits for Postgres, and refuses a schema that it
+//! does not know. A part that ends by itself ends the process: half a daemon is worse than none.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pipeline::db::schema::SchemaMismatch;
+use pipeline::db::{Db, DbError};
+use pipeline::media::{Media, MediaConfig};
+use pipeline::queue::{Queue, QueueError};
+use pipeline::speech::Speech;
+use pipeline::stages::{Scratch, Tools};
+use pipeline::storage::{Storage, StorageError};
+use pipeline::{dispatch, reconcile, worker};
+use tokio::task::{Id, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::http;
+use crate::lifecycle::Lifecycle;
+
+const POSTGRES_PAUSE: Duration = Duration::from_millis(500);
+const POSTGRES_REMINDER: u32 = 20;
+
+/// Why the daemon does not run (any more).
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    #[error(
+        "cannot listen on {address}: {source}. Is another program there? API_HOST and API_PORT choose another place"
+    )]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("DATABASE_URL cannot be used: {0}")]
+    Database(DbError),
+    #[error(transparent)]
+    Storage(StorageError),
+    #[error(transparent)]
+    Queue(QueueError),
+    #[error("the scratch directory {} cannot be used: {source}. CLIPSTREAM_SCRATCH chooses another", path.display())]
+    Scratch { path: PathBuf, source: io::Error },
+    #[error("the HTTP server could not start: {0}")]
+    Http(io::Error),
+    #[error(transparent)]
+    Schema(SchemaMismatch),
+    #[error("{0} ended by itself, which is a defect; the log says more")]
+    PartEnded(&'static str),
+}
+
+/// A daemon that listens and does not run yet.
+pub struct App {
+    config: Config,
+    listener: TcpListener,
+    address: SocketAddr,
+    db: Db,
+    storage: Storage,
+    started: CancellationToken,
+}
+
+/// The parts that run, each with its name.
+#[derive(Default)]
+struct Parts {
+    tasks: JoinSet<()>,
+    names: HashMap<Id, &'static str>,
+}
+
+impl App {
+    /// Binds the configured address; port 0 takes a free one.
+    pub fn build(config: Config) -> Result<Self, AppError> {
+        let listener = TcpListener::bind(config.listen)
+            .map_err(|source| AppError::Listen { address: config.listen, source })?;
+        Self::build_on(listener, config)
+    }
+
+    /// For whoever must know the address before the rest of the configuration is known.
+    pub fn build_on(listener: TcpListener, config: Config) -> Result<Self, AppError> {
+        let address = listener
+            .local_addr()
+            .map_err(|source| AppError::Listen { address: config.listen, source })?;
+        let db = Db::connect(&config.database_url, config.database_max_connections)
+            .map_err(AppError::Database)?;
+        let storage = Storage::new(&config.storage).map_err(AppError::Storage)?;
+        Ok(Self { config, listener, address, db, storage, started: CancellationToken::new() })
+    }
+
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Fires when all parts run.
+    #[must_use]
+    pub fn started(&self) -> CancellationToken {
+        self.started.clone()
+    }
+
+    /// Runs until the lifecycle stops it and every part has ended, or until a part fails.
+    pub async fn run(self, lifecycle: &Lifecycle) -> Result<(), AppError> {
+        let soft = lifecycle.soft();
+        if !self.wait_for_postgres(&soft).await? {
+            return Ok(());
+        }
+        let mut parts = Parts::default();
+        self.start_http(&mut parts, &soft)?;
+        self.start_loops(&mut parts, lifecycle)?;
+        self.started.cancel();
+        tracing::info!(address = %self.address, roles = ?self.config.roles, "started");
+        let outcome = parts.run(lifecycle).await;
+        tracing::info!("stopped");
+        outcome
+    }
+
+    /// Alive, but serving nothing, until the schema is known to be ours. False when stopped meanwhile.
+    async fn wait_for_postgres(&self, soft: &CancellationToken) -> Result<bool, AppError> {
+        let alive = self.server(false, false)?;
+        let handle = alive.handle();
+        let mut tries = 0;
+        let check = async {
+            loop {
+                let problem = match self.db.check_schema().await {
+                    Ok(()) => return Ok(true),
+                    Err(SchemaMismatch::Db(DbError::Unavailable(problem))) => problem,
+                    Err(mismatch) => return Err(AppError::Schema(mismatch)),
+                };
+                if tries % POSTGRES_REMINDER == 0 {
+                    tracing::warn!(%problem, "waiting for Postgres; nothing is served until it answers");
+                }
+                tries += 1;
+                tokio::time::sleep(POSTGRES_PAUSE).await;
+            }
+        };
+        let outcome = tokio::select! {
+            ended = alive => ended.map_err(AppError::Http).and(Err(AppError::PartEnded("http"))),
+            outcome = check => outcome,
+            () = soft.cancelled() => Ok(false),
+        };
+        // Connections that wait meanwhile stay in the listener's queue for the real server.
+        handle.stop(false).await;
+        outcome
+    }
+
+    fn server(&self, api: bool, webhook: bool) -> Result<actix_web::dev::Server, AppError> {
+        let listener = self.listener.try_clone().map_err(AppError::Http)?;
+        let state = http::State {
+            db: self.db.clone(),
+            storage: self.storage.clone(),
+            webhook_token: self.config.webhook_token.clone(),
+            api,
+            webhook,
+        };
+        http::server(listener, state).map_err(AppError::Http)
+    }
+
+    fn start_http(&self, parts: &mut Parts, soft: &CancellationToken) -> Result<(), AppError> {
+        let server = self.server(self.config.roles.api, self.config.roles.webhook)?;
+        let handle = server.handle();
+        let soft = soft.clone();
+        parts.start("http", async move {
+            let stop = async {
+                soft.cancelled().await;
+                handle.stop(true).await;
+            };
+            let (ended, ()) = tokio::join!(server, stop);
+            if let Err(error) = ended {
+                tracing::error!(%error, "the HTTP server failed");
+            }
+        });
+        Ok(())
+    }
+
+    fn start_loops(&self, parts: &mut Parts, lifecycle: &Lifecycle) -> Result<(), AppError> {
+        let Self { config, db, storage, .. } = self;
+        let (soft, hard) = (lifecycle.soft(), lifecycle.hard());
+        let queue = Queue::new(&config.queue).map_err(AppError::Queue)?;
+        if config.roles.dispatch {
+            let dispatch = config.dispatch.clone();
+            parts.start(
+                "dispatch",
+                dispatch::run(dispatch, db.clone(), queue.clone(), soft.clone()),
+            );
+            let reconcile = config.reconcile.clone();
+            parts.start(
+                "reconcile",
+                reconcile::run(reconcile, db.clone(), storage.clone(), soft.clone()),
+            );
+        }
+        if !config.roles.stages.is_empty() {
+            let path = config.scratch.clone();
+            let scratch =
+                Scratch::open(path.clone()).map_err(|source| AppError::Scratch { path, source })?;
+            let tools = Tools {
+                storage: storage.clone(),
+                media: Media::new(MediaConfig { program: config.media_program.clone() }),
+                speech: Arc::new(Speech::new(config.speech.clone())),
+                scratch,
+            };
+            let worker = config.worker.clone();
+            parts.start("worker", worker::run(worker, db.clone(), queue, tools, soft, hard));
+        }
+        Ok(())
+    }
+}
+
+impl Parts {
+    fn start(&mut self, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
+        let task = self.tasks.spawn(part);
+        self.names.insert(task.id(), name);
+    }
+
+    /// Until all have ended. The first that ends without being asked, or panics, stops the others.
+    async fn run(mut self, lifecycle: &Lifecycle) -> Result<(), AppError> {
+        let mut outcome = Ok(());
+        while let Some(ended) = self.tasks.join_next_with_id().await {
+            let (id, panicked) = match ended {
+                Ok((id, ())) => (id, None),
+                Err(error) => (error.id(), Some(error)),
+            };
+            let name = self.names.get(&id).copied().unwrap_or("a part");
+            if let Some(error) = &panicked {
+                tracing::error!(part = name, %error, "panicked");
+            }
+            if outcome.is_ok() && (panicked.is_some() || !lifecycle.soft().is_cancelled()) {
+                outcome = Err(AppError::PartEnded(name));
+            }
+            lifecycle.stop();
+        }
+        outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_that_panics_stops_the_others_and_is_named() {
+        let lifecycle = Lifecycle::new();
+        let soft = lifecycle.soft();
+        let mut parts = Parts::default();
+        parts.start("patient", async move { soft.cancelled().await });
+        parts.start("broken", async { panic!("on purpose") });
+        let error = parts.run(&lifecycle).await.expect_err("one of them broke");
+        assert!(matches!(error, AppError::PartEnded("broken")), "{error}");
+    }
+
+    #[tokio::test]
+    async fn parts_that_end_after_the_stop_are_no_error() {
+        let lifecycle = Lifecycle::new();
+        let soft = lifecycle.soft();
+        let mut parts = Parts::default();
+        parts.start("patient", async move { soft.cancelled().await });
+        lifecycle.stop();
+        assert!(parts.run(&lifecycle).await.is_ok());
+    }
+}

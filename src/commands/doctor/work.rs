@@ -1,0 +1,106 @@
+//! What the stages need on this machine: space for scratch, a media child that starts, and speech.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pipeline::media::protocol::{Limits, Request, Task};
+use pipeline::media::{Media, MediaConfig, MediaError};
+use pipeline::speech::Speech;
+use pipeline::video::FailureCause;
+use rustix::fs::statvfs;
+use uuid::Uuid;
+
+use super::report::{Finding, Report};
+use crate::config::{DaemonSettings, SpeechSettings};
+
+/// A source is fetched whole before it is decoded.
+const LITTLE_SPACE: u64 = 10 * GIB;
+const NO_SPACE: u64 = GIB;
+const GIB: u64 = 1 << 30;
+const CHILD_DEADLINE: Duration = Duration::from_secs(10);
+const SPEECH_PATIENCE: Duration = Duration::from_secs(20);
+
+pub(super) fn scratch(report: &mut Report, settings: &DaemonSettings) -> io::Result<()> {
+    let directory = settings.scratch();
+    report.add(match free_bytes(&directory) {
+        Ok(free) => space(&directory, free),
+        Err(error) => Finding::fail("scratch", format!("{}: {error}", directory.display()))
+            .mend("set CLIPSTREAM_SCRATCH to a directory that this user may write"),
+    })
+}
+
+fn free_bytes(directory: &Path) -> io::Result<u64> {
+    std::fs::create_dir_all(directory)?;
+    let found = statvfs(directory)?;
+    Ok(found.f_bavail * found.f_frsize)
+}
+
+fn space(directory: &Path, free: u64) -> Finding {
+    let mib = free / (1 << 20);
+    let text = format!("{mib} MiB free in {}", directory.display());
+    let remedy = "sources are fetched whole: free some, or set CLIPSTREAM_SCRATCH to a larger disk";
+    if free < NO_SPACE {
+        Finding::fail("scratch", text).mend(remedy)
+    } else if free < LITTLE_SPACE {
+        Finding::warn("scratch", text).mend(remedy)
+    } else {
+        Finding::ok("scratch", text)
+    }
+}
+
+/// A child that starts and reads its input says that an empty file is empty.
+pub(super) async fn media_child(report: &mut Report, settings: &DaemonSettings) -> io::Result<()> {
+    let input = settings.scratch().join(format!("doctor-{}", Uuid::now_v7()));
+    let ended = match std::fs::File::create(&input) {
+        Ok(_) => {
+            let ended = run_child(input.clone()).await;
+            std::fs::remove_file(&input)?;
+            ended
+        }
+        Err(error) => Err(error.into()),
+    };
+    report.add(match ended {
+        Err(MediaError::Failed { cause: FailureCause::EmptyFile, .. }) => {
+            Finding::ok("media child", "starts, and refuses an empty file as it should")
+        }
+        Ok(()) => Finding::fail("media child", "took an empty file for a video"),
+        Err(error) => Finding::fail("media child", error.to_string())
+            .mend("is this binary complete, and are the libav libraries of its build installed?"),
+    })
+}
+
+async fn run_child(input: PathBuf) -> Result<(), MediaError> {
+    let media = Media::new(MediaConfig { program: std::env::current_exe()? });
+    let request = Request { input, limits: Limits::default(), task: Task::ExtractAudio };
+    let mut child = media.start(request, CHILD_DEADLINE).await?;
+    while child.next().await?.is_some() {}
+    Ok(())
+}
+
+/// Without it videos still become ready; their speech-to-text is dead until it is mended.
+pub(super) async fn speech(report: &mut Report, settings: &SpeechSettings) -> io::Result<()> {
+    let speech = match settings.speech() {
+        Ok(config) => Speech::new(config),
+        Err(error) => return report.add(Finding::fail("speech", error.to_string())),
+    };
+    report.add(match tokio::time::timeout(SPEECH_PATIENCE, speech.check()).await {
+        Ok(Ok(text)) => Finding::ok("speech", text),
+        Ok(Err(text)) => Finding::fail("speech", text),
+        Err(_) => Finding::fail("speech", format!("no answer within {SPEECH_PATIENCE:?}"))
+            .mend("is the server at SPEECH_URL up?"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn little_space_is_told_before_there_is_none() {
+        let verdict = |free: u64| format!("{:?}", space(Path::new("/scratch"), free));
+        assert!(verdict(GIB / 2).contains("Fail"));
+        assert!(verdict(5 * GIB).contains("Warn"));
+        assert!(verdict(50 * GIB).contains("Ok"));
+    }
+}

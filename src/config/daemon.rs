@@ -1,0 +1,112 @@
+//! Settings of the daemon itself, and the checked whole that `app` is built from.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use pipeline::dispatch::DispatchConfig;
+use pipeline::queue::QueueConfig;
+use pipeline::reconcile::ReconcileConfig;
+use pipeline::speech::SpeechConfig;
+use pipeline::storage::StorageConfig;
+use pipeline::worker::WorkerConfig;
+
+use super::{
+    ConfigError, DatabaseSettings, MinioSettings, RedisSettings, Roles, SpeechSettings,
+    WebhookSettings, WorkerSettings,
+};
+
+#[derive(Args, Clone)]
+#[command(next_help_heading = "The daemon")]
+pub struct DaemonSettings {
+    /// The address that the API and the webhook listen on
+    #[arg(long, env = "API_HOST", default_value = "0.0.0.0", value_name = "ADDRESS")]
+    host: IpAddr,
+    /// The port that they listen on; 0 takes a free one
+    #[arg(long, env = "API_PORT", default_value_t = 8000, value_name = "PORT")]
+    port: u16,
+    /// What this process does: api, webhook, dispatch, worker, or all. Stages may be named: worker=transcode,embeddings
+    #[arg(long, env = "CLIPSTREAM_ROLES", default_value = "all", value_name = "ROLES")]
+    roles: Roles,
+    /// How long running jobs may go on after SIGTERM, in seconds
+    #[arg(long, env = "CLIPSTREAM_DRAIN_SECONDS", default_value_t = 60, value_name = "SECONDS")]
+    drain_seconds: u64,
+    /// How often the bucket is compared with the rows, in seconds
+    #[arg(long, env = "CLIPSTREAM_RECONCILE_SECONDS", default_value_t = 60, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    reconcile_seconds: u64,
+    /// Where sources are kept while they are worked on [default: clipstream in the system's temporary directory]
+    #[arg(long, env = "CLIPSTREAM_SCRATCH", value_name = "DIRECTORY")]
+    scratch: Option<PathBuf>,
+    #[command(flatten)]
+    worker: WorkerSettings,
+}
+
+/// Everything that the daemon needs to know, checked. Holds secrets: it is not `Debug`.
+#[derive(Clone)]
+pub struct Config {
+    pub listen: SocketAddr,
+    pub database_url: String,
+    pub database_max_connections: u32,
+    pub storage: StorageConfig,
+    pub queue: QueueConfig,
+    pub speech: SpeechConfig,
+    pub webhook_token: String,
+    pub roles: Roles,
+    pub worker: WorkerConfig,
+    pub dispatch: DispatchConfig,
+    pub reconcile: ReconcileConfig,
+    pub scratch: PathBuf,
+    /// The binary that has the subcommand `media-child`.
+    pub media_program: PathBuf,
+}
+
+impl DaemonSettings {
+    /// Where sources are kept while they are worked on.
+    #[must_use]
+    pub fn scratch(&self) -> PathBuf {
+        self.scratch.clone().unwrap_or_else(|| std::env::temp_dir().join("clipstream"))
+    }
+
+    /// Joins all groups; the first that cannot be used is the error.
+    pub fn config(
+        &self,
+        database: &DatabaseSettings,
+        minio: &MinioSettings,
+        webhook: &WebhookSettings,
+        redis: &RedisSettings,
+        speech: &SpeechSettings,
+    ) -> Result<Config, ConfigError> {
+        let webhook_token = if self.roles.webhook { webhook.token()? } else { "" };
+        let drain = Duration::from_secs(self.drain_seconds);
+        Ok(Config {
+            listen: (self.host, self.port).into(),
+            database_url: database.url()?.to_owned(),
+            database_max_connections: database.max_connections(),
+            storage: minio.storage()?,
+            queue: redis.queue()?,
+            speech: speech.speech()?,
+            webhook_token: webhook_token.to_owned(),
+            roles: self.roles.clone(),
+            worker: self.worker.worker(&self.roles.stages, drain),
+            dispatch: self.worker.dispatch(),
+            reconcile: ReconcileConfig {
+                period: Duration::from_secs(self.reconcile_seconds),
+                ..ReconcileConfig::default()
+            },
+            scratch: self.scratch(),
+            media_program: media_program()?,
+        })
+    }
+}
+
+/// Ourselves: media is decoded in a child of the same binary.
+pub fn media_program() -> Result<PathBuf, ConfigError> {
+    std::env::current_exe().map_err(|error| {
+        ConfigError(format!(
+            "the path of this program is not known ({error}), and media is decoded in a child of it. \
+             Is /proc mounted?"
+        ))
+    })
+}

@@ -1,0 +1,10 @@
+//! The daemon around the pipeline: command line, settings, HTTP, lifecycle, and the supervisor behind `clipstream dev`.
+
+pub mod app;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod http;
+pub mod lifecycle;
+pub mod supervisor;
+pub mod telemetry;
