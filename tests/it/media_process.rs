@@ -1,0 +1,230 @@
+//! The parent's side of the media child: how it ends well, dies, hangs, lies, and that nothing of it stays behind.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use pipeline::media::protocol::{Limits, Message, Request, Task};
+use pipeline::media::{Media, MediaConfig, MediaError};
+use pipeline::video::FailureCause;
+
+use crate::scripted_child::{ScriptedChild, done};
+use crate::support::{clipstream, until};
+
+const PLENTY: Duration = Duration::from_secs(30);
+
+fn request(input: &Path) -> Request {
+    Request { input: input.to_owned(), limits: Limits::default(), task: Task::Transcode }
+}
+
+fn media(program: PathBuf) -> Media {
+    Media::new(MediaConfig { program })
+}
+
+/// Everything that a child says, up to its end.
+async fn heard(
+    media: &Media,
+    input: &Path,
+    deadline: Duration,
+) -> (Vec<Message>, Result<(), MediaError>) {
+    let mut messages = Vec::new();
+    let mut child = match media.start(request(input), deadline).await {
+        Ok(child) => child,
+        Err(error) => return (messages, Err(error)),
+    };
+    loop {
+        match child.next().await {
+            Ok(Some((message, _))) => messages.push(message),
+            Ok(None) => return (messages, Ok(())),
+            Err(error) => return (messages, Err(error)),
+        }
+    }
+}
+
+async fn scripted(child: &ScriptedChild) -> (Vec<Message>, Result<(), MediaError>) {
+    heard(&media(child.program()), Path::new("/nowhere"), PLENTY).await
+}
+
+const PROGRESS: Message = Message::Progress { done_ms: 1, total_ms: 2 };
+
+#[tokio::test]
+async fn a_file_that_is_no_media_is_refused_with_a_cause() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let input = directory.path().join("source");
+    fs::write(&input, "#EXTM3U\nfile:///etc/passwd\n").expect("a file");
+    let (_, end) = heard(&media(clipstream().to_owned()), &input, PLENTY).await;
+    let Err(MediaError::Failed { cause, detail }) = end else { panic!("{end:?}") };
+    assert_eq!(cause, FailureCause::UnsupportedFormat);
+    assert!(!detail.is_empty());
+}
+
+#[tokio::test]
+async fn a_good_run_ends_after_its_last_message() {
+    let child = ScriptedChild::new().says(&PROGRESS, b"").says(&done(5), b"").does("/bin/sleep 60");
+    let begun = Instant::now();
+    let (messages, end) = scripted(&child).await;
+    assert!(end.is_ok(), "{end:?}");
+    assert_eq!(messages, [PROGRESS, done(5)]);
+    assert!(begun.elapsed() < PLENTY, "a child that lingers after its work is not waited for");
+}
+
+#[tokio::test]
+async fn a_refusal_is_the_error_and_the_end() {
+    let refusal = Message::Failed { cause: FailureCause::Corrupt, detail: "no moov".into() };
+    let child = ScriptedChild::new().says(&refusal, b"");
+    let (_, end) = scripted(&child).await;
+    let Err(MediaError::Failed { cause: FailureCause::Corrupt, detail }) = end else {
+        panic!("{end:?}")
+    };
+    assert_eq!(detail, "no moov");
+}
+
+#[tokio::test]
+async fn a_killed_child_is_a_crash_that_says_how_and_after_what() {
+    let child = ScriptedChild::new()
+        .says(&PROGRESS, b"")
+        .does("echo 'terribly \u{1b}[31mwrong' >&2")
+        .does("kill -SEGV $$");
+    let (messages, end) = scripted(&child).await;
+    assert_eq!(messages, [PROGRESS]);
+    let Err(MediaError::Crashed(text)) = end else { panic!("{end:?}") };
+    assert!(text.contains("signal: 11"), "{text}");
+    assert!(text.contains("progress"), "{text}");
+    assert!(text.contains("terribly"), "{text}");
+    assert!(!text.contains('\u{1b}'), "nothing of the child's may steer a terminal: {text:?}");
+}
+
+#[tokio::test]
+async fn an_end_without_a_last_word_is_a_crash() {
+    let (_, end) = scripted(&ScriptedChild::new().does("exit 3")).await;
+    let Err(MediaError::Crashed(text)) = end else { panic!("{end:?}") };
+    assert!(text.contains("exit status: 3"), "{text}");
+    let (_, end) = scripted(&ScriptedChild::new().says(&PROGRESS, b"").does("exit 0")).await;
+    assert!(matches!(end, Err(MediaError::Crashed(_))), "{end:?}");
+}
+
+#[tokio::test]
+async fn nonsense_and_boasts_are_crashes_and_never_memory() {
+    for line in ["echo this is no frame at all", r"printf '\377\377\377\377\377\377\377\377'"] {
+        let (_, end) = scripted(&ScriptedChild::new().does(line)).await;
+        let Err(MediaError::Crashed(text)) = end else { panic!("{end:?}") };
+        assert!(text.contains("nonsense"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_flood_on_stderr_does_not_block_and_only_its_tail_is_kept() {
+    let child = ScriptedChild::new()
+        .does("i=0; while [ $i -lt 4000 ]; do echo 'line after line after line of noise' >&2; i=$((i+1)); done")
+        .does("echo the last straw >&2; exit 1");
+    let (_, end) = scripted(&child).await;
+    let Err(MediaError::Crashed(text)) = end else { panic!("{end:?}") };
+    assert!(text.contains("the last straw"), "{text}");
+    assert!(text.len() < 8 * 1024, "{} bytes", text.len());
+}
+
+#[tokio::test]
+async fn a_deadline_ends_the_whole_group() {
+    let child = ScriptedChild::new();
+    let pids = child.path("pids");
+    let child = child
+        .does(&format!("/bin/sleep 300 & echo $! $$ > {}", pids.display()))
+        .says(&PROGRESS, b"")
+        .does("wait");
+    let media = media(child.program());
+    let (messages, end) = heard(&media, Path::new("/nowhere"), Duration::from_millis(1500)).await;
+    assert_eq!(messages, [PROGRESS], "the script had begun");
+    assert!(matches!(end, Err(MediaError::DeadlineExceeded(_))), "{end:?}");
+    assert_gone(&pids);
+}
+
+#[tokio::test]
+async fn a_silent_child_is_stuck_and_killed() {
+    let child = ScriptedChild::new().says(&PROGRESS, b"").does("/bin/sleep 300");
+    let media = media(child.program()).with_longest_silence(Duration::from_millis(500));
+    let begun = Instant::now();
+    let (_, end) = heard(&media, Path::new("/nowhere"), PLENTY).await;
+    assert!(matches!(end, Err(MediaError::Stalled(_))), "{end:?}");
+    assert!(begun.elapsed() < PLENTY);
+}
+
+#[tokio::test]
+async fn dropping_the_process_leaves_nothing_running() {
+    let child = ScriptedChild::new();
+    let pids = child.path("pids");
+    let child = child
+        .does(&format!("/bin/sleep 300 & echo $! $$ > {}", pids.display()))
+        .says(&PROGRESS, b"")
+        .does("wait");
+    let media = media(child.program());
+    let mut process = media.start(request(Path::new("/nowhere")), PLENTY).await.expect("a start");
+    assert!(process.next().await.expect("a message").is_some());
+    drop(process);
+    assert_gone(&pids);
+}
+
+#[tokio::test]
+async fn a_wait_that_is_given_up_loses_no_byte() {
+    let payload: Vec<u8> = (0..3_000_000_u32).map(|i| (i % 253) as u8).collect();
+    let child =
+        ScriptedChild::new().says(&Message::Pcm { start_us: 7 }, &payload).says(&done(1), b"");
+    let media = media(child.program());
+    let mut process = media.start(request(Path::new("/nowhere")), PLENTY).await.expect("a start");
+    let mut heard = Vec::new();
+    while heard.len() < 2 {
+        // Far too short for the whole frame, over and over.
+        let short = Duration::from_micros(200);
+        if let Ok(next) = tokio::time::timeout(short, process.next()).await {
+            heard.push(next.expect("no error").expect("the last word is not lost either"));
+        }
+    }
+    let [(first, received), (last, _)] = &heard[..] else { unreachable!() };
+    assert_eq!(*first, Message::Pcm { start_us: 7 });
+    assert!(*received == payload, "the payload is whole");
+    assert_eq!(*last, done(1));
+    assert!(process.next().await.expect("no error").is_none());
+}
+
+#[tokio::test]
+async fn a_death_is_told_however_often_the_wait_for_it_is_given_up() {
+    let child = ScriptedChild::new().says(&PROGRESS, b"").does("echo alas >&2; kill -SEGV $$");
+    let media = media(child.program());
+    let mut process = media.start(request(Path::new("/nowhere")), PLENTY).await.expect("a start");
+    let mut end = Ok(None);
+    while !matches!(end, Err(MediaError::Crashed(_))) {
+        let short = Duration::from_micros(200);
+        if let Ok(next) = tokio::time::timeout(short, process.next()).await {
+            assert!(!matches!(next, Ok(None)), "an end without a reason");
+            end = next;
+        }
+    }
+    let text = end.expect_err("a crash").to_string();
+    assert!(text.contains("signal: 11") && text.contains("alas"), "{text}");
+}
+
+#[tokio::test]
+async fn the_child_gets_no_environment() {
+    let child = ScriptedChild::new();
+    let seen = child.path("environment");
+    let child = child.does(&format!("/usr/bin/env > {}", seen.display())).says(&done(1), b"");
+    let (_, end) = scripted(&child).await;
+    assert!(end.is_ok(), "{end:?}");
+    let environment = fs::read_to_string(seen).expect("what env wrote");
+    // What the shell itself sets.
+    let foreign: Vec<_> = environment
+        .lines()
+        .filter(|line| !["PWD=", "OLDPWD=", "SHLVL=", "_="].iter().any(|own| line.starts_with(own)))
+        .collect();
+    assert!(foreign.is_empty(), "{foreign:?}");
+}
+
+/// A zombie that its new parent has not reaped yet does not run any more.
+fn assert_gone(pids: &Path) {
+    let pids = fs::read_to_string(pids).expect("what the script wrote");
+    for pid in pids.split_whitespace() {
+        until("the child is gone", || match fs::read_to_string(format!("/proc/{pid}/stat")) {
+            Ok(stat) => stat.rsplit(')').next().is_some_and(|rest| rest.trim().starts_with('Z')),
+            Err(_) => true,
+        });
+    }
+}
