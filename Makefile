@@ -1,0 +1,39 @@
+# `make demo` shows clipstream at work, `make test` proves it. Both install what is missing on Debian 12 and share one build.
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test check lint fmt bench
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: ## Set up, build, start a private stack, upload three clips and watch them. CLIP=path, DEMO=once, SPEECH=whisper
+	@scripts/setup.sh demo
+	@$(MAKE) --no-print-directory build
+	@scripts/demo.sh
+
+test: ## Set up, then formatting, clippy, docs, linters and every test on real services
+	@scripts/setup.sh test
+	@$(MAKE) --no-print-directory build check lint
+	@echo '[test] running the tests on real Postgres, Redis and MinIO (about 5 minutes on two cores)' >&2
+	@cargo test --workspace
+
+setup: ## Install what is missing
+	@scripts/setup.sh demo
+
+build: ## Build the daemon
+	@echo '[build] compiling (the first time about 8 minutes on two cores, later seconds)' >&2
+	@cargo build --workspace
+
+check: ## rustfmt, clippy, rustdoc: no warning passes
+	@echo '[check] rustfmt, clippy and rustdoc (the first time about 4 minutes on two cores)' >&2
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets --quiet -- -D warnings
+	@RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --quiet
+
+lint: ## Shell, YAML, compose file and Dockerfile
+	@scripts/lint.sh
+
+fmt: ## Format the Rust sources
+	@cargo fmt --all
+
+bench: ## Measure the path of a clip; writes bench/results
+	@bench/path.sh
