@@ -14,6 +14,10 @@ use super::client::within;
 use super::error::code;
 use super::{Storage, StorageError, policy};
 
+/// How often, and how far apart, the policy is written until it reads back: five seconds in all.
+const POLICY_TRIES: u32 = 20;
+const POLICY_PAUSE: Duration = Duration::from_millis(250);
+
 /// What a look at one part of the set-up found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SetupState {
@@ -103,15 +107,24 @@ impl Storage {
     /// Lets anybody read thumbnails and playback. Statements of others are kept.
     pub async fn ensure_policy(&self) -> Result<Ensured, StorageError> {
         let before = self.inspect_policy().await?;
-        let existing = self.read_policy().await?;
-        if let Some(policy) = policy::completed(&existing, &policy::wanted(self.bucket())?) {
-            self.write_policy(&policy).await?;
-        }
-        if self.inspect_policy().await? != SetupState::Right {
-            return Err(StorageError::Refused(format!(
-                "{}: the bucket policy was written and does not read back the same",
-                self.bucket()
-            )));
+        let mut tries = 0;
+        loop {
+            let existing = self.read_policy().await?;
+            if let Some(policy) = policy::completed(&existing, &policy::wanted(self.bucket())?) {
+                self.write_policy(&policy).await?;
+            }
+            if self.inspect_policy().await? == SetupState::Right {
+                break;
+            }
+            // A server that has just started still loads the settings of its buckets, and may go on showing the old ones.
+            tries += 1;
+            if tries == POLICY_TRIES {
+                return Err(StorageError::Refused(format!(
+                    "{}: the bucket policy was written and does not read back the same",
+                    self.bucket()
+                )));
+            }
+            tokio::time::sleep(POLICY_PAUSE).await;
         }
         Ok(Ensured::from_state(before))
     }
