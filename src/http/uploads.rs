@@ -6,7 +6,7 @@ use actix_web::http::header;
 use actix_web::{HttpResponse, mime, web};
 use pipeline::db::videos::NewUpload;
 use pipeline::storage::key::source_extension;
-use pipeline::storage::{PresignedPut, StorageKey};
+use pipeline::storage::{PresignedPut, StorageKey, UPLOAD_URL_LIFETIME};
 use pipeline::video::VideoId;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -15,8 +15,6 @@ use super::Shared;
 use super::auth::Owner;
 use super::problem::{Problem, Violation};
 
-/// Time to begin the PUT; one that has begun may outlast it.
-const URL_LIFETIME: Duration = Duration::from_mins(5);
 const MAX_SIZE_BYTES: u64 = 20 * 1024 * 1024 * 1024;
 const MAX_FILENAME_CHARS: usize = 255;
 const MAX_TITLE_CHARS: usize = 200;
@@ -62,7 +60,7 @@ pub(super) async fn create(
     let key = StorageKey::Source { video, extension };
     // Signing needs no network: MinIO may be away, and the URL works when it is back.
     let storage = &shared.state.storage;
-    let mut put = storage.presign_put(&key, announcement.size, &content_type, URL_LIFETIME);
+    let mut put = storage.presign_put(&key, announcement.size, &content_type, UPLOAD_URL_LIFETIME);
     // Signatures go by seconds, and Postgres keeps no nanoseconds: the same time everywhere.
     put.expires_at -= Duration::from_nanos(put.expires_at.nanosecond().into());
     let upload = NewUpload {
