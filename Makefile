@@ -1,6 +1,6 @@
 # `make demo` shows clipstream at work, `make test` proves it. Both install what is missing on Debian 12 and share one build.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check lint fmt bench
+.PHONY: help setup build demo test check lint fmt bench fuzz
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -26,7 +26,9 @@ build: ## Build the daemon
 check: ## rustfmt, clippy, rustdoc: no warning passes
 	@echo '[check] rustfmt, clippy and rustdoc (the first time about 4 minutes on two cores)' >&2
 	@cargo fmt --all --check
+	@cargo fmt --manifest-path fuzz/Cargo.toml --check
 	@cargo clippy --workspace --all-targets --quiet -- -D warnings
+	@CXX=clang++ cargo clippy --manifest-path fuzz/Cargo.toml --quiet -- -D warnings
 	@RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --quiet
 
 lint: ## Shell, YAML, compose file and Dockerfile
@@ -34,6 +36,10 @@ lint: ## Shell, YAML, compose file and Dockerfile
 
 fmt: ## Format the Rust sources
 	@cargo fmt --all
+	@cargo fmt --manifest-path fuzz/Cargo.toml
 
 bench: ## Measure the path of a clip; writes bench/results
 	@bench/path.sh
+
+fuzz: ## Fuzz the child protocol, webhook bodies and keys. SECONDS_EACH=60
+	@scripts/fuzz.sh
