@@ -138,12 +138,14 @@ pub enum FailureCause {
     Dependency,
     /// Workers were lost on it again and again.
     WorkerLost,
+    /// An operator cancelled a stage without which there is no result.
+    Cancelled,
     /// A defect of ours; the detail and the log say more.
     Internal,
 }
 
 impl FailureCause {
-    pub const ALL: [FailureCause; 15] = [
+    pub const ALL: [FailureCause; 16] = [
         FailureCause::SourceMissing,
         FailureCause::SourceUnreadable,
         FailureCause::EmptyFile,
@@ -158,6 +160,7 @@ impl FailureCause {
         FailureCause::OutputInvalid,
         FailureCause::Dependency,
         FailureCause::WorkerLost,
+        FailureCause::Cancelled,
         FailureCause::Internal,
     ];
 
@@ -179,6 +182,7 @@ impl FailureCause {
             FailureCause::OutputInvalid => "output_invalid",
             FailureCause::Dependency => "dependency",
             FailureCause::WorkerLost => "worker_lost",
+            FailureCause::Cancelled => "cancelled",
             FailureCause::Internal => "internal",
         }
     }

@@ -11,6 +11,7 @@ mod db_finish;
 mod db_intake;
 mod db_leases;
 mod db_machine;
+mod db_operators;
 mod db_originals;
 mod db_schema;
 mod db_setback;

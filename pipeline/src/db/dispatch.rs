@@ -20,6 +20,7 @@ const DUE: &str = "
 with recursive owner as (
    (select owner_id from jobs
      where stage = $1 and state = 'pending' and dispatched_at is null
+       and not exists (select 1 from paused_queues p where p.stage = $1)
      order by owner_id limit 1)
    union all
    select (select j.owner_id from jobs j

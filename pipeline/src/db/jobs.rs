@@ -37,8 +37,8 @@ struct ClaimRow {
 }
 
 impl Db {
-    /// Takes a pending job that is due. `None`: somebody else has it, it is not due, it has ended, or there is no such
-    /// job; the hint that named it can be thrown away.
+    /// Takes a pending job that is due. `None`: somebody else has it, it is not due, it has ended, its queue is paused,
+    /// or there is no such job; the hint that named it can be thrown away.
     ///
     /// A job whose video has failed meanwhile is cancelled here: the statement that failed the video skips rows that
     /// are locked at that moment, and this is where they are caught.
@@ -56,6 +56,7 @@ impl Db {
                       v.object_key, v.etag, v.version_id, v.size_bytes, v.sha256
                  from jobs j join videos v on v.id = j.video_id
                 where j.id = $1 and j.state = 'pending' and j.run_at <= now()
+                  and not exists (select 1 from paused_queues p where p.stage = j.stage)
                   for update of j),
              cancelled as (
                update jobs j

@@ -21,8 +21,10 @@ pub mod finish;
 pub mod intake;
 pub mod jobs;
 pub mod objects;
+pub mod operators;
 pub mod originals;
 pub mod probes;
+pub mod queues;
 pub mod reconcile;
 mod row;
 pub mod schema;
@@ -47,6 +49,7 @@ pub use error::DbError;
 pub use finish::Commit;
 pub use intake::{Accepted, Announcer};
 pub use jobs::Claim;
+pub use operators::Ordered;
 pub use schema::SchemaMismatch;
 pub use setback::{Retried, Strike};
 

@@ -175,10 +175,10 @@ impl Settler<'_> {
         }
     }
 
-    /// Only the holder of an attempt writes how it ended; only the sweep writes `lost`.
+    /// Only the holder of an attempt writes how it ended; only the sweep writes `lost`, and an operator `cancelled`.
     async fn own_outcome(&self) -> Result<Settled, DbError> {
         Ok(match self.db.attempt_outcome(&self.hold.lease).await?.as_deref() {
-            None | Some("lost") => Settled::Stale,
+            None | Some("lost" | "cancelled") => Settled::Stale,
             Some(_) => Settled::Applied,
         })
     }

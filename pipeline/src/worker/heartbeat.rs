@@ -1,5 +1,5 @@
-//! The signs of life, each on a task of its own so that no job can hold them up: leases renewed in Postgres, the fence
-//! for when that fails, and the presence in Redis.
+//! The signs of life, each on a task of its own so that no job can hold them up: leases renewed in Postgres, a look at the
+//! rows in between, the fence for when no renewal gets through, and the presence in Redis.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,6 +37,26 @@ pub(super) async fn renew<R>(worker: Arc<Worker<R>>, ended: CancellationToken) {
             }
         }
         wait(pause, &ended).await;
+    }
+}
+
+/// How often the rows are looked at between heartbeats.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
+
+/// Stops attempts that were cancelled, soon: the next heartbeat, a third of a lease away, would tell too. A look that
+/// fails is left to that one.
+pub(super) async fn look<R>(worker: Arc<Worker<R>>, ended: CancellationToken) {
+    while !ended.is_cancelled() {
+        let leases = worker.held.leases();
+        if !leases.is_empty() {
+            match worker.db.taken_away(&leases).await {
+                Ok(gone) => worker.held.lost(&gone),
+                Err(error) => {
+                    tracing::debug!(worker.id = %worker.id, %error, "no look at the rows");
+                }
+            }
+        }
+        wait(LOOK_PERIOD, &ended).await;
     }
 }
 

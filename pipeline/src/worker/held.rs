@@ -89,6 +89,14 @@ impl Held {
         }
     }
 
+    /// Stops the attempts that were found taken away.
+    pub(super) fn lost(&self, gone: &[(JobId, i32)]) {
+        let entries = self.entries();
+        for entry in gone.iter().filter_map(|attempt| entries.get(attempt)) {
+            entry.switch.stop(Stop::LeaseLost);
+        }
+    }
+
     /// Stops what has not been renewed for four fifths of a lease: soon another worker may run it.
     pub(super) fn stop_unrenewed(&self, now: Instant) {
         let limit = self.lease * 4 / 5;

@@ -133,6 +133,7 @@ pub async fn run_with<R, F>(
 
     let mut keepers = JoinSet::new();
     keepers.spawn(heartbeat::renew(Arc::clone(&worker), ended.clone()));
+    keepers.spawn(heartbeat::look(Arc::clone(&worker), ended.clone()));
     keepers.spawn(heartbeat::fence(Arc::clone(&worker.held), ended.clone()));
     keepers.spawn(heartbeat::sign(Arc::clone(&worker), ended.clone()));
     let mut pullers = JoinSet::new();

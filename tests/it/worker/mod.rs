@@ -2,6 +2,7 @@
 
 mod counting;
 mod leases;
+mod operator;
 mod path;
 mod stopping;
 

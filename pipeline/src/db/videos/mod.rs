@@ -182,7 +182,7 @@ fn bad_row(table: &'static str, column: &str, value: impl std::fmt::Display) -> 
     DbError::BadRow { table, detail: format!("{column} is {value}") }
 }
 
-fn job_state(text: &str) -> Result<JobState, DbError> {
+pub(in crate::db) fn job_state(text: &str) -> Result<JobState, DbError> {
     JobState::ALL
         .into_iter()
         .find(|state| state.as_str() == text)
