@@ -9,7 +9,8 @@ use pipeline::queue::QueueError;
 use pipeline::storage::StorageError;
 
 use crate::commands::{
-    dev, doctor, events, healthcheck, media_child, migrate, serve, setup, token, upload,
+    dev, doctor, events, healthcheck, jobs, media_child, migrate, queues, reconcile, serve, setup,
+    token, upload,
 };
 use crate::config::{ConfigError, LogSettings};
 use crate::telemetry;
@@ -47,6 +48,12 @@ enum Command {
     Token(token::Args),
     /// Look at events that could not be used, and replay them
     Events(events::Args),
+    /// Look at jobs, run them again, cancel them
+    Jobs(jobs::Args),
+    /// Look at the queues, pause and resume them
+    Queues(queues::Args),
+    /// Find uploads that no event announced
+    Reconcile(reconcile::Args),
     /// Decode one file for the worker that started this process
     #[command(hide = true)]
     MediaChild,
@@ -94,6 +101,9 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Upload(args) => upload::run(args).await,
         Command::Token(args) => token::run(args).await,
         Command::Events(args) => events::run(args).await,
+        Command::Jobs(args) => jobs::run(args).await,
+        Command::Queues(args) => queues::run(args).await,
+        Command::Reconcile(args) => reconcile::run(args).await,
         Command::MediaChild => Ok(media_child::run()),
     }
 }

@@ -31,6 +31,7 @@ mod intake;
 mod layers;
 mod lifecycle;
 mod media_process;
+mod operator;
 mod publish;
 mod queue;
 mod reconcile;

@@ -1,7 +1,7 @@
 //! The listing of `raw-uploads/`, page by page against the rows. The cursor is kept, so that restarts do not keep a large
 //! bucket from ever being seen to its end.
 
-use super::{Interrupted, Reconciler};
+use super::{Found, Interrupted, Reconciler};
 use crate::event::{CreatedObject, SOURCE_PREFIX, check_key};
 use crate::storage::{ListedObject, ObjectInfo, StorageError};
 
@@ -10,19 +10,25 @@ const PAGE: u16 = 1_000;
 const PAGES_PER_ROUND: usize = 200;
 
 impl Reconciler {
-    pub(super) async fn find_in_listing(&self) -> Result<usize, Interrupted> {
+    pub(super) async fn find_in_listing(&self) -> Result<Vec<Found>, Interrupted> {
         let bucket = self.storage.bucket();
-        let mut cursor = self.db.reconcile_cursor(bucket, SOURCE_PREFIX).await?;
-        let mut found = 0;
+        let mut cursor = if self.dry_run {
+            String::new()
+        } else {
+            self.db.reconcile_cursor(bucket, SOURCE_PREFIX).await?
+        };
+        let mut found = Vec::new();
         for _ in 0..PAGES_PER_ROUND {
             self.go_on()?;
             let page = self.storage.list(SOURCE_PREFIX, &cursor, PAGE).await?;
             let full = page.len() == usize::from(PAGE);
             let last = page.last().map(|object| object.key.clone());
-            found += self.find_in_page(page).await?;
+            found.append(&mut self.find_in_page(page).await?);
             // Only after the page is committed: a crash above sees it again, and finds the rows.
             cursor = last.filter(|_| full).unwrap_or_default();
-            self.db.set_reconcile_cursor(bucket, SOURCE_PREFIX, &cursor).await?;
+            if !self.dry_run {
+                self.db.set_reconcile_cursor(bucket, SOURCE_PREFIX, &cursor).await?;
+            }
             if !full {
                 break;
             }
@@ -30,7 +36,7 @@ impl Reconciler {
         Ok(found)
     }
 
-    async fn find_in_page(&self, page: Vec<ListedObject>) -> Result<usize, Interrupted> {
+    async fn find_in_page(&self, page: Vec<ListedObject>) -> Result<Vec<Found>, Interrupted> {
         let candidates: Vec<CreatedObject> = page
             .into_iter()
             .filter(|listed| self.is_candidate(listed))
@@ -53,11 +59,11 @@ impl Reconciler {
                     .is_ok()
             })
             .collect();
-        let mut found = 0;
+        let mut found = Vec::new();
         for listed in self.db.unknown_objects(&candidates).await? {
             self.go_on()?;
             if let Some(object) = self.confirm(listed).await? {
-                found += usize::from(self.announce(&object).await?);
+                found.extend(self.announce(&object).await?);
             }
         }
         Ok(found)

@@ -14,6 +14,7 @@ use crate::db::{Announcer, Db, DbError};
 use crate::event::{CreatedObject, bare_etag};
 use crate::retry::Outage;
 use crate::storage::{ObjectInfo, Storage, StorageError};
+use crate::video::VideoId;
 
 /// So many rounds in a row that find something mean that the webhook does not arrive.
 const SUSPICIOUS_ROUNDS: u32 = 3;
@@ -25,6 +26,15 @@ pub struct ReconcileConfig {
     pub grace: Duration,
 }
 
+/// An upload that no webhook announced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    pub key: String,
+    pub size_bytes: u64,
+    /// What it became; nothing yet in a dry run.
+    pub video: Option<VideoId>,
+}
+
 impl Default for ReconcileConfig {
     fn default() -> Self {
         Self { period: Duration::from_mins(1), grace: Duration::from_secs(30) }
@@ -33,12 +43,14 @@ impl Default for ReconcileConfig {
 
 /// Runs a round at once and then after each period, until `stop` fires.
 pub async fn run(config: ReconcileConfig, db: Db, storage: Storage, stop: CancellationToken) {
-    let reconciler = Reconciler { grace: config.grace, db, storage, stop: stop.clone() };
+    let reconciler =
+        Reconciler { grace: config.grace, dry_run: false, db, storage, stop: stop.clone() };
     let mut outage = Outage::default();
     let mut rounds_with_finds = 0;
     while !stop.is_cancelled() {
         let pause = match reconciler.round().await {
             Ok(found) => {
+                let found = found.len();
                 if outage.worked() {
                     tracing::info!("reconcile goes on");
                 }
@@ -61,6 +73,17 @@ pub async fn run(config: ReconcileConfig, db: Db, storage: Storage, stop: Cancel
     }
 }
 
+/// One round, for an operator. A dry one changes nothing: it says what a round would announce.
+pub async fn once(
+    config: &ReconcileConfig,
+    dry_run: bool,
+    db: Db,
+    storage: Storage,
+) -> Result<Vec<Found>, Interrupted> {
+    let stop = CancellationToken::new();
+    Reconciler { grace: config.grace, dry_run, db, storage, stop }.round().await
+}
+
 fn tell(found: usize, rounds_with_finds: u32) {
     if rounds_with_finds >= SUSPICIOUS_ROUNDS {
         tracing::warn!(
@@ -75,6 +98,8 @@ fn tell(found: usize, rounds_with_finds: u32) {
 
 struct Reconciler {
     grace: Duration,
+    /// Look and tell, and change nothing.
+    dry_run: bool,
     db: Db,
     storage: Storage,
     stop: CancellationToken,
@@ -82,7 +107,7 @@ struct Reconciler {
 
 /// Why a round did not come to its end. What it found before is committed; the next round sees the rest.
 #[derive(Debug, thiserror::Error)]
-enum Interrupted {
+pub enum Interrupted {
     #[error(transparent)]
     Db(#[from] DbError),
     #[error(transparent)]
@@ -92,17 +117,24 @@ enum Interrupted {
 }
 
 impl Reconciler {
-    /// How many uploads it found.
-    async fn round(&self) -> Result<usize, Interrupted> {
+    /// The uploads that it found.
+    async fn round(&self) -> Result<Vec<Found>, Interrupted> {
         let round = async {
             let mut found = self.find_open_uploads().await?;
-            found += self.find_in_listing().await?;
+            for listed in self.find_in_listing().await? {
+                // In a dry run the listing meets what the rows led to already.
+                if !found.iter().any(|known| known.key == listed.key) {
+                    found.push(listed);
+                }
+            }
             // Last: whatever was uploaded has been found by now, and a round that was cut short expires nothing.
-            self.expire_unused().await?;
+            if !self.dry_run {
+                self.expire_unused().await?;
+            }
             Ok(found)
         };
         match round.await {
-            Err(Interrupted::Stopped) => Ok(0),
+            Err(Interrupted::Stopped) => Ok(Vec::new()),
             answer => answer,
         }
     }
@@ -119,19 +151,23 @@ impl Reconciler {
         })
     }
 
-    /// Announces an object. `true` if it made or revived a video. One that cannot be stored is passed over: the others
+    /// Announces an object. `Some` if it made or revived a video. One that cannot be stored is passed over: the others
     /// must not wait behind it.
-    async fn announce(&self, object: &CreatedObject) -> Result<bool, Interrupted> {
+    async fn announce(&self, object: &CreatedObject) -> Result<Option<Found>, Interrupted> {
         if let Err(reason) = object.check() {
             tracing::warn!(object.key, reason, "an upload cannot become a video");
-            return Ok(false);
+            return Ok(None);
+        }
+        let found = |video| Found { key: object.key.clone(), size_bytes: object.size_bytes, video };
+        if self.dry_run {
+            return Ok(Some(found(None)));
         }
         let accepted = match self.db.accept_object(object, Announcer::Reconcile).await {
             Ok(accepted) => accepted,
             Err(error) if error.is_outage() => return Err(error.into()),
             Err(error) => {
                 tracing::warn!(object.key, %error, "an upload cannot become a video");
-                return Ok(false);
+                return Ok(None);
             }
         };
         if accepted.created {
@@ -142,7 +178,7 @@ impl Reconciler {
                 "upload found without webhook"
             );
         }
-        Ok(accepted.created)
+        Ok(accepted.created.then(|| found(Some(accepted.video))))
     }
 
     fn object(&self, key: String, info: ObjectInfo) -> CreatedObject {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Interrupted, Reconciler};
+use super::{Found, Interrupted, Reconciler};
 use crate::storage::StorageError;
 
 /// How many announced uploads a round asks for. The listing finds the others.
@@ -12,15 +12,14 @@ const OPEN_UPLOADS: usize = 1_000;
 const UNUSED_GRACE: Duration = Duration::from_mins(15);
 
 impl Reconciler {
-    pub(super) async fn find_open_uploads(&self) -> Result<usize, Interrupted> {
-        let mut found = 0;
+    pub(super) async fn find_open_uploads(&self) -> Result<Vec<Found>, Interrupted> {
+        let mut found = Vec::new();
         for (video, key) in self.db.uploading_videos(OPEN_UPLOADS).await? {
             self.go_on()?;
             match self.storage.head(&key).await {
                 Ok(info) if self.is_young(info.last_modified) => {}
                 Ok(info) => {
-                    let accepted = self.announce(&self.object(key, info)).await?;
-                    found += usize::from(accepted);
+                    found.extend(self.announce(&self.object(key, info)).await?);
                 }
                 Err(StorageError::NotFound(_)) => {}
                 // There, and not readable: the listing announces it, and duplicate detection says what is wrong with it.
