@@ -1,19 +1,20 @@
 //! Fair dispatch: whose job goes next, and that a mark is never believed too long.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use pipeline::db::Db;
+use pipeline::db::{Db, DbError, Share};
 use pipeline::job::{JobId, WorkerId};
 use pipeline::stage::Stage;
 use pipeline::video::OwnerId;
-use sqlx::PgPool;
+use sqlx::{Executor, PgPool};
 use tokio::time::timeout;
 
 use crate::db_actors::{
-    DEADLINE, LEASE, PATIENCE, arrived, claimed, detected, job_of, let_time_pass,
+    DEADLINE, LEASE, PATIENCE, arrived, claimed, complete, detected, job_of, job_row, let_time_pass,
+    until_blocked,
 };
-use crate::support::database;
+use crate::support::{TestDatabase, database};
 
 const STAGE: Stage = Stage::DuplicateDetection;
 
@@ -77,6 +78,191 @@ async fn one_free_slot_at_a_time_is_shared_as_well() {
         order.extend(owners(test.pool(), &due).await);
     }
     assert_eq!(order, [noisy, quiet, noisy, quiet, noisy, quiet]);
+}
+
+/// Of these jobs, how many belong to each of two owners.
+async fn counts(pool: &PgPool, jobs: &[JobId], one: OwnerId, other: OwnerId) -> (usize, usize) {
+    let order = owners(pool, jobs).await;
+    let of = |wanted| order.iter().filter(|owner| **owner == wanted).count();
+    (of(one), of(other))
+}
+
+#[tokio::test]
+async fn weights_give_their_ratio_at_once_and_slot_by_slot() {
+    let test = database().await;
+    let heavy = backlog(test.pool(), "heavy", 100, 1).await;
+    let light = backlog(test.pool(), "light", 100, 1_000).await;
+    let share = Share { weight: 3, max_inflight: None };
+    assert!(test.db.set_share("heavy", share).await.expect("an answer"));
+    assert_eq!(test.db.share("heavy").await.expect("an answer"), Some(share));
+
+    let at_once = test.db.due(STAGE, 40).await.expect("due");
+    assert_eq!(counts(test.pool(), &at_once, heavy, light).await, (30, 10));
+    let mut one_by_one = Vec::new();
+    for _ in 0..20 {
+        one_by_one.extend(test.db.due(STAGE, 1).await.expect("due"));
+    }
+    assert_eq!(counts(test.pool(), &one_by_one, heavy, light).await, (15, 5));
+}
+
+#[tokio::test]
+async fn a_share_is_only_granted_to_an_owner_and_within_its_range() {
+    let test = database().await;
+    let share = |weight, max_inflight| Share { weight, max_inflight };
+    assert!(!test.db.set_share("nobody", share(2, None)).await.expect("an answer"));
+    assert_eq!(test.db.share("nobody").await.expect("an answer"), None);
+    for refused in [share(0, None), share(101, None), share(1, Some(0))] {
+        let error = test.db.set_share("default", refused).await.expect_err("out of range");
+        assert!(matches!(error, DbError::Constraint(_)), "{error}");
+    }
+    assert_eq!(test.db.share("default").await.expect("an answer"), Some(share(1, None)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dispatchers_at_once_keep_to_an_owners_limit_together() {
+    let test = database().await;
+    let limited = backlog(test.pool(), "limited", 200, 100).await;
+    let free = backlog(test.pool(), "free", 40, 1).await;
+    let share = Share { weight: 1, max_inflight: Some(5) };
+    assert!(test.db.set_share("limited", share).await.expect("an answer"));
+    let mut admitted = Vec::new();
+    for _ in 0..5 {
+        let rounds = (0..8).map(|_| test.db.due(STAGE, 3));
+        for due in futures_util::future::join_all(rounds).await {
+            admitted.extend(due.expect("due"));
+        }
+    }
+    assert_eq!(counts(test.pool(), &admitted, limited, free).await, (5, 40));
+
+    // Running counts as well; only an end makes room.
+    let order = owners(test.pool(), &admitted).await;
+    let first = order.iter().position(|owner| *owner == limited).expect("one of them");
+    let claim = test.db.claim(admitted[first], WorkerId::new(), LEASE, DEADLINE).await;
+    let lease = claim.expect("an answer").expect("a claim").lease;
+    assert_eq!(test.db.due(STAGE, 10).await.expect("due"), []);
+    complete(&test.db, &lease).await;
+    assert_eq!(test.db.due(STAGE, 10).await.expect("due").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dispatcher_counts_what_the_one_before_it_admitted() {
+    let test = database().await;
+    backlog(test.pool(), "limited", 20, 1).await;
+    let share = Share { weight: 1, max_inflight: Some(5) };
+    assert!(test.db.set_share("limited", share).await.expect("an answer"));
+    let mut other = test.pool().acquire().await.expect("a connection");
+    other.execute("begin").await.expect("begun");
+    other.execute("select dispatch_turn('duplicate_detection')").await.expect("its turn");
+
+    let (due, ()) = tokio::join!(test.db.due(STAGE, 10), async {
+        until_blocked(test.pool(), 1).await;
+        // Not those that the waiting one has seen first, as when urgent ones came meanwhile.
+        other
+            .execute(
+                "update jobs set dispatched_at = now()
+                  where id in (select id from jobs order by run_at desc limit 5)",
+            )
+            .await
+            .expect("admitted");
+        other.execute("commit").await.expect("committed");
+    });
+
+    assert_eq!(due.expect("due"), [], "the owner has its five");
+}
+
+/// What a job of priority 0 and one of priority 1 get to see of each other, the first having waited for so long.
+async fn first_of(test: &TestDatabase, waited: &str) -> i64 {
+    backlog(test.pool(), waited, 2, 0).await;
+    sqlx::query(
+        "update jobs j set priority = 1 from videos v where v.id = j.video_id and v.object_key = $1 || '2'",
+    )
+    .bind(waited)
+    .execute(test.pool())
+    .await
+    .expect("raised");
+    sqlx::query(
+        "update jobs j set run_at = now() - $1::text::interval from videos v
+          where v.id = j.video_id and v.object_key = $1 || '1'",
+    )
+    .bind(waited)
+    .execute(test.pool())
+    .await
+    .expect("aged");
+    sqlx::query("update jobs set run_at = now() - interval '1 s' where priority = 1")
+        .execute(test.pool())
+        .await
+        .expect("due");
+    let due = test.db.due(STAGE, 1).await.expect("due");
+    let priority = job_row(test.pool(), due[0]).await["priority"].as_i64();
+    sqlx::query("delete from videos").execute(test.pool()).await.expect("emptied");
+    priority.expect("a number")
+}
+
+#[tokio::test]
+async fn a_priority_is_a_head_start_and_starves_nobody() {
+    let test = database().await;
+    assert_eq!(first_of(&test, "9 min").await, 1, "it overtakes");
+    assert_eq!(first_of(&test, "11 min").await, 0, "ten minutes of waiting are worth a step");
+}
+
+#[tokio::test]
+async fn the_next_jobs_of_a_video_inherit_its_priority() {
+    let test = database().await;
+    let video = arrived(&test.db).await;
+    assert_eq!(test.db.set_priority(video, 7).await.expect("a count"), 1);
+    let lease = claimed(&test.db, test.pool(), video, STAGE).await;
+    complete(&test.db, &lease).await;
+    for stage in [Stage::Transcode, Stage::SpeechToText, Stage::Embeddings] {
+        let job = job_of(test.pool(), video, stage).await;
+        assert_eq!(job_row(test.pool(), job).await["priority"], 7);
+    }
+    assert_eq!(test.db.set_priority(video, 0).await.expect("a count"), 3, "not the one that ended");
+}
+
+/// Drains everything that small owners have, with a window and some slots, and says after how many rounds of the slots
+/// each of their jobs was begun.
+async fn waits_of_small_owners(test: &TestDatabase, noisy: i32) -> Vec<usize> {
+    const WINDOW: usize = 16;
+    const SLOTS: usize = 4;
+    let mut window = VecDeque::new();
+    if noisy > 0 {
+        backlog(test.pool(), "noisy", noisy, 1_000).await;
+        window.extend(test.db.due(STAGE, WINDOW).await.expect("due"));
+    }
+    let mut small = HashSet::new();
+    for number in 0..9 {
+        small.insert(backlog(test.pool(), &format!("small{number}-"), 10, 1).await);
+    }
+    let mut waits = Vec::new();
+    for round in 1.. {
+        window.extend(test.db.due(STAGE, WINDOW - window.len()).await.expect("due"));
+        for _ in 0..SLOTS {
+            let Some(job) = window.pop_front() else { return waits };
+            let claim = test.db.claim(job, WorkerId::new(), LEASE, DEADLINE).await;
+            let lease = claim.expect("an answer").expect("a claim").lease;
+            complete(&test.db, &lease).await;
+            if small.contains(&lease.owner) {
+                waits.push(round);
+            }
+        }
+        if waits.len() == 90 {
+            break;
+        }
+    }
+    waits
+}
+
+#[tokio::test]
+async fn fifty_thousand_jobs_of_one_owner_do_not_double_the_waits_of_others() {
+    let (alone, crowded) = (database().await, database().await);
+    let alone = waits_of_small_owners(&alone, 0).await;
+    let crowded = waits_of_small_owners(&crowded, 50_000).await;
+    assert_eq!((alone.len(), crowded.len()), (90, 90));
+    for percentile in [50, 99] {
+        let of = |waits: &[usize]| waits[90 * percentile / 100];
+        let (alone, crowded) = (of(&alone), of(&crowded));
+        assert!(crowded < 2 * alone, "p{percentile}: {crowded} rounds instead of {alone}");
+    }
 }
 
 #[tokio::test]

@@ -10,14 +10,17 @@ use super::{Db, DbError};
 use crate::job::JobId;
 use crate::stage::Stage;
 
-/// Round robin over owners: a job's turn is its place in its owner's line, behind what that owner already has running
-/// or in Redis. Without the second part an owner with old backlog would win every time one slot is free.
+/// Round robin over owners, by weight: a job's turn is its place in its owner's line, behind what that owner already has
+/// running or in Redis, divided by the owner's weight. Without the second part an owner with old backlog would win every
+/// time one slot is free. Within a line `line_time` decides, which is priority as a head start in time. Priority is no
+/// currency between owners: whoever marks all as urgent only orders their own line.
 ///
 /// The owners are found by skipping through the index, and at most $2 jobs of each are read, so a backlog of any length
-/// costs the same. `candidate` is a snapshot; `picked` locks, and Postgres checks its conditions again on rows that
-/// another dispatcher has marked meanwhile. The short list is twice as long as wanted, for what that one takes.
+/// costs the same. `candidate` is a snapshot; `turn` waits for other dispatchers of the stage and counts afterwards, so
+/// that all of them together keep to `max_inflight`; `picked` locks, and Postgres checks its conditions again on rows that
+/// another dispatcher has marked meanwhile. The short list is twice as long as wanted, for what that one took.
 const DUE: &str = "
-with recursive owner as (
+with recursive line as (
    (select owner_id from jobs
      where stage = $1 and state = 'pending' and dispatched_at is null
        and not exists (select 1 from paused_queues p where p.stage = $1)
@@ -25,28 +28,28 @@ with recursive owner as (
    union all
    select (select j.owner_id from jobs j
             where j.stage = $1 and j.state = 'pending' and j.dispatched_at is null
-              and j.owner_id > owner.owner_id
+              and j.owner_id > line.owner_id
             order by j.owner_id limit 1)
-     from owner where owner.owner_id is not null),
- in_flight as (
-   select owner_id, count(*) as jobs from jobs
-    where stage = $1 and (state = 'running' or (state = 'pending' and dispatched_at is not null))
-    group by owner_id),
+     from line where line.owner_id is not null),
+ turn as materialized (select owner_id, in_flight from dispatch_turn($1)),
  candidate as (
-   select line.id, line.run_at,
-          coalesce(in_flight.jobs, 0)
-          + row_number() over (partition by owner.owner_id
-                               order by line.priority desc, line.run_at, line.id) as turn
-     from owner
+   select first.id, first.run_at, o.weight, o.max_inflight,
+          coalesce(turn.in_flight, 0)
+          + row_number() over (partition by o.id
+                               order by line_time(first.run_at, first.priority), first.id) as place
+     from line
+     join owners o on o.id = line.owner_id
      cross join lateral (
        select id, priority, run_at from jobs j
-        where j.stage = $1 and j.owner_id = owner.owner_id
+        where j.stage = $1 and j.owner_id = o.id
           and j.state = 'pending' and j.dispatched_at is null and j.run_at <= now()
-        order by j.priority desc, j.run_at, j.id
-        limit $2) line
-     left join in_flight on in_flight.owner_id = owner.owner_id),
+        order by line_time(j.run_at, j.priority), j.id
+        limit $2) first
+     left join turn on turn.owner_id = o.id),
  short_list as (
-   select id, turn, run_at from candidate order by turn, run_at, id limit 2 * $2),
+   select id, place::float8 / weight as turn, run_at from candidate
+    where max_inflight is null or place <= max_inflight
+    order by 2, run_at, id limit 2 * $2),
  picked as (
    select j.id, s.turn, s.run_at from short_list s join jobs j on j.id = s.id
     where j.state = 'pending' and j.dispatched_at is null

@@ -45,7 +45,7 @@ const FINISH: &str = concat!(
               result = $4, failure_cause = null, last_error = null, finished_at = now()
         where ",
     guard!(),
-    " returning id, video_id, owner_id, attempt),
+    " returning id, video_id, owner_id, attempt, priority),
      a as (
        update job_attempts t set ended_at = now(), outcome = 'done'
          from j where t.job_id = j.id and t.attempt = j.attempt),
@@ -78,9 +78,9 @@ const FINISH: &str = concat!(
           set dims = excluded.dims, scale = excluded.scale, vector = excluded.vector,
               attempt = excluded.attempt, created_at = now()),
      next as (
-       insert into jobs (id, video_id, owner_id, stage)
-       select s.id, v.id, v.owner_id, s.stage
-         from v, unnest($10::uuid[], $11::text[]) as s(id, stage)
+       insert into jobs (id, video_id, owner_id, stage, priority)
+       select s.id, v.id, v.owner_id, s.stage, j.priority
+         from v, j, unnest($10::uuid[], $11::text[]) as s(id, stage)
         where v.state = 'processing'
        on conflict (video_id, stage, pipeline) do nothing
        returning id), ",

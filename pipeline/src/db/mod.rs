@@ -30,6 +30,7 @@ mod row;
 pub mod schema;
 pub mod setback;
 pub mod settings;
+pub mod shares;
 mod sql;
 pub mod sweep;
 pub mod videos;
@@ -52,6 +53,7 @@ pub use jobs::Claim;
 pub use operators::Ordered;
 pub use schema::SchemaMismatch;
 pub use setback::{Retried, Strike};
+pub use shares::Share;
 
 /// Longest wait for a free connection, well below what the sender of a webhook waits for its answer.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
