@@ -13,10 +13,11 @@ pub const MAX_CRASHES: i32 = 3;
 /// How often a job may run into its deadline: a second time costs as much as the first, a third tells nothing more.
 pub const MAX_DEADLINES: i32 = 2;
 /// How often workers may be lost on a job before it is dead. Higher than the others: machines die for their own reasons.
-pub const MAX_LOST_WORKERS: i32 = 10;
+pub const MAX_LOST_WORKERS: i32 = 20;
 
 const JOB_BASE: Duration = Duration::from_secs(2);
 const JOB_CAP: Duration = Duration::from_mins(10);
+const OUTAGE_CAP: Duration = Duration::from_secs(29);
 const CALL_BASE: Duration = Duration::from_millis(50);
 const CALL_CAP: Duration = Duration::from_secs(5);
 
@@ -27,10 +28,13 @@ pub fn job_delay(failures: i32) -> Duration {
     jitter(JOB_BASE.saturating_mul(1 << doublings).min(JOB_CAP))
 }
 
-/// How long a job waits for a dependency that is away: 1 to 30 s, so that a whole fleet does not come back at once.
+/// How long a job waits for a dependency that is away, so that a whole fleet does not come back at once: 1 to 3 s after
+/// the first time, so that it is there when a short outage ends, and up to 30 s from the fifth on.
 #[must_use]
-pub fn outage_delay() -> Duration {
-    Duration::from_secs(1) + jitter(Duration::from_secs(29))
+pub fn outage_delay(earlier: i32) -> Duration {
+    let doublings = u32::try_from(earlier).unwrap_or(0).min(16);
+    let most = JOB_BASE.saturating_mul(1 << doublings).min(OUTAGE_CAP);
+    Duration::from_secs(1) + jitter(most)
 }
 
 /// Anything from nothing to `most`.
@@ -164,10 +168,12 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_holds_a_job_up_for_one_to_thirty_seconds() {
-        for _ in 0..500 {
-            let delay = outage_delay();
-            assert!(delay >= Duration::from_secs(1) && delay <= Duration::from_secs(30));
+    fn an_outage_holds_a_job_up_for_seconds_at_first_and_never_for_longer_than_thirty() {
+        for (earlier, most_s) in [(-1, 3), (0, 3), (1, 5), (3, 17), (4, 30), (1_000_000, 30)] {
+            let most = Duration::from_secs(most_s);
+            let seen = longest(|| outage_delay(earlier));
+            assert!(seen <= most && seen > most / 2, "{earlier} earlier ones waited {seen:?}");
+            assert!((0..500).all(|_| outage_delay(earlier) >= Duration::from_secs(1)));
         }
     }
 

@@ -1,10 +1,12 @@
-//! A TCP proxy that cuts its first connections after a number of bytes: a network fault from outside.
+//! TCP proxies that are network faults from outside: one cuts its first connections after a number of bytes, one goes
+//! away and comes back.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use url::Url;
 
@@ -18,11 +20,7 @@ pub(crate) struct CuttingProxy {
 impl CuttingProxy {
     /// Each of the first `cuts` connections that carry more than `after` bytes towards the client breaks there.
     pub(crate) async fn start(to: &Url, after: usize, cuts: usize) -> Self {
-        let target = format!(
-            "{}:{}",
-            to.host_str().expect("a host"),
-            to.port_or_known_default().expect("a port")
-        );
+        let target = target(to);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let cuts = Arc::new(AtomicUsize::new(cuts));
@@ -50,6 +48,11 @@ impl CuttingProxy {
     }
 }
 
+fn target(to: &Url) -> String {
+    let host = to.host_str().expect("a host");
+    format!("{host}:{}", to.port_or_known_default().expect("a port"))
+}
+
 /// Ends both connections when either side closes, or at the cut.
 async fn relay(client: TcpStream, server: TcpStream, after: usize, cuts: &AtomicUsize) {
     let (mut from_client, mut to_client) = client.into_split();
@@ -74,5 +77,51 @@ async fn relay(client: TcpStream, server: TcpStream, after: usize, cuts: &Atomic
     tokio::select! {
         _ = upwards => {}
         () = downwards => {}
+    }
+}
+
+/// A proxy before a service that can be made to go away and to come back.
+pub(crate) struct SwitchingProxy {
+    port: u16,
+    up: watch::Sender<bool>,
+    /// Ends with the proxy.
+    _accepting: JoinSet<()>,
+}
+
+impl SwitchingProxy {
+    /// Up at first.
+    pub(crate) async fn start(to: &Url) -> Self {
+        let target = target(to);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let (up, state) = watch::channel(true);
+        let mut accepting = JoinSet::new();
+        accepting.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((client, _)) = listener.accept().await {
+                let (target, mut state) = (target.clone(), state.clone());
+                connections.spawn(async move {
+                    if !*state.borrow_and_update() {
+                        return;
+                    }
+                    let server = TcpStream::connect(target).await.expect("the server is up");
+                    let no_cuts = AtomicUsize::new(0);
+                    tokio::select! {
+                        () = relay(client, server, usize::MAX, &no_cuts) => {}
+                        _ = state.wait_for(|up| !up) => {}
+                    }
+                });
+            }
+        });
+        Self { port, up, _accepting: accepting }
+    }
+
+    pub(crate) fn endpoint(&self) -> Url {
+        Url::parse(&format!("http://127.0.0.1:{}", self.port)).expect("a URL")
+    }
+
+    /// Away: every connection is cut, and those that come are closed at once.
+    pub(crate) fn set_up(&self, up: bool) {
+        self.up.send_replace(up);
     }
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Worker;
 use super::commit;
-use super::ending::Ending;
+use super::ending::{Ending, Past};
 use super::held::{Hold, Stop};
 use super::reports::Clerk;
 use crate::db::Claim;
@@ -60,9 +60,16 @@ pub(super) async fn attend<R, F>(
     F: Future<Output = Result<Outcome, StageError>> + Send + 'static,
 {
     let lease = hold.lease;
-    let strikes = (claim.failures, claim.crashes);
+    let past = Past {
+        failures: claim.failures,
+        crashes: claim.crashes,
+        others: lease.attempt - 1 - claim.failures - claim.crashes,
+    };
     let ended = worker.run_attempt(claim.source, &hold).await;
-    let ending = Ending::of(hold.stopped(), ended, strikes);
+    if hold.stopped().is_none() {
+        worker.attempted(matches!(ended, Ok(Err(StageError::Outage(_)))));
+    }
+    let ending = Ending::of(hold.stopped(), ended, past);
     commit::settle(&worker.db, &hold, ending).await;
     // A crash here leaves an id whose next claim matches no row.
     worker.forget(lease.stage, lease.job).await;

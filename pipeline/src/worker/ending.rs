@@ -38,14 +38,21 @@ pub(super) enum Ending {
     Nothing,
 }
 
+/// How the attempts before this one ended.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Past {
+    pub(super) failures: i32,
+    pub(super) crashes: i32,
+    /// Not counted: released, lost with their worker, or waiting for an original.
+    pub(super) others: i32,
+}
+
 impl Ending {
-    /// `strikes` are the failures and crashes counted before this attempt.
     pub(super) fn of(
         stopped: Option<Stop>,
         ended: Result<Result<Outcome, StageError>, JoinError>,
-        strikes: (i32, i32),
+        past: Past,
     ) -> Self {
-        let (failures, crashes) = strikes;
         match (stopped, ended) {
             (Some(Stop::LeaseLost), _) => Self::Nothing,
             // Finished in spite of a stop: the work is done, and the commit is fenced.
@@ -60,29 +67,29 @@ impl Ending {
                 detail: "the attempt ran past its deadline".to_owned(),
                 strike: Strike::Failure,
                 max: MAX_DEADLINES,
-                delay: job_delay(failures + 1),
+                delay: job_delay(past.failures + 1),
             },
-            (None, Ok(Err(error))) => Self::of_error(error, failures, crashes),
+            (None, Ok(Err(error))) => Self::of_error(error, past),
             (None, Err(error)) => Self::failed(
                 FailureCause::Internal,
                 &format!("the stage panicked: {}", panic_text(error)),
-                failures,
+                past.failures,
             ),
         }
     }
 
-    fn of_error(error: StageError, failures: i32, crashes: i32) -> Self {
+    fn of_error(error: StageError, past: Past) -> Self {
         match error {
             StageError::Fail { cause, detail } => Self::Dead { cause, detail: storable(&detail) },
-            StageError::Retry { cause, detail } => Self::failed(cause, &detail, failures),
+            StageError::Retry { cause, detail } => Self::failed(cause, &detail, past.failures),
             StageError::Crashed(detail) => Self::Retry {
                 cause: FailureCause::MediaCrashed,
                 detail: storable(&detail),
                 strike: Strike::Crash,
                 max: MAX_CRASHES,
-                delay: job_delay(crashes + 1),
+                delay: job_delay(past.crashes + 1),
             },
-            StageError::Outage(detail) => Self::released(&detail, outage_delay()),
+            StageError::Outage(detail) => Self::released(&detail, outage_delay(past.others)),
             StageError::Stopped => Self::released("stopped", Duration::ZERO),
             StageError::LeaseLost => Self::Nothing,
         }
@@ -127,6 +134,8 @@ fn panic_text(error: JoinError) -> String {
 mod tests {
     use super::*;
 
+    const STRUCK: Past = Past { failures: 4, crashes: 2, others: 3 };
+
     fn original() -> Outcome {
         Outcome::Original { sha256: None }
     }
@@ -144,17 +153,17 @@ mod tests {
     #[test]
     fn after_the_lease_is_lost_nothing_is_written_not_even_a_result() {
         for ended in [Ok(original()), Err(retry()), Err(StageError::Stopped)] {
-            let ending = Ending::of(Some(Stop::LeaseLost), Ok(ended), (0, 0));
+            let ending = Ending::of(Some(Stop::LeaseLost), Ok(ended), Past::default());
             assert!(matches!(ending, Ending::Nothing), "{ending:?}");
         }
-        let ending = Ending::of(None, Ok(Err(StageError::LeaseLost)), (0, 0));
+        let ending = Ending::of(None, Ok(Err(StageError::LeaseLost)), Past::default());
         assert!(matches!(ending, Ending::Nothing));
     }
 
     #[test]
     fn a_result_in_spite_of_a_stop_counts() {
         for stop in [None, Some(Stop::Shutdown), Some(Stop::Deadline), Some(Stop::Unrenewed)] {
-            assert!(matches!(Ending::of(stop, Ok(Ok(original())), (0, 0)), Ending::Done(_)));
+            assert!(matches!(Ending::of(stop, Ok(Ok(original())), Past::default()), Ending::Done(_)));
         }
     }
 
@@ -162,7 +171,7 @@ mod tests {
     fn a_shutdown_or_an_outage_of_postgres_counts_nothing_whatever_the_stage_says_of_its_end() {
         for stop in [Stop::Shutdown, Stop::Unrenewed] {
             for error in [retry(), StageError::Crashed("signal 9".into()), StageError::Stopped] {
-                let ending = Ending::of(Some(stop), Ok(Err(error)), (4, 2));
+                let ending = Ending::of(Some(stop), Ok(Err(error)), STRUCK);
                 assert!(
                     matches!(ending, Ending::Release { delay: Duration::ZERO, .. }),
                     "{ending:?}"
@@ -173,7 +182,7 @@ mod tests {
 
     #[test]
     fn an_outage_is_not_counted_and_waits() {
-        let ending = Ending::of(None, Ok(Err(StageError::Outage("MinIO is away".into()))), (4, 2));
+        let ending = Ending::of(None, Ok(Err(StageError::Outage("MinIO is away".into()))), STRUCK);
         let Ending::Release { detail, delay } = ending else { panic!("{ending:?}") };
         assert_eq!(detail, "MinIO is away");
         assert!(delay >= Duration::from_secs(1));
@@ -181,7 +190,7 @@ mod tests {
 
     #[test]
     fn each_kind_of_failure_has_its_own_count() {
-        let max_of = |stopped, error| match Ending::of(stopped, Ok(Err(error)), (0, 0)) {
+        let max_of = |stopped, error| match Ending::of(stopped, Ok(Err(error)), Past::default()) {
             Ending::Retry { strike, max, .. } => (strike, max),
             other => panic!("{other:?}"),
         };
@@ -197,7 +206,7 @@ mod tests {
             (panicked(|| panic!("plain")).await, "plain"),
             (panicked(|| std::panic::panic_any(7)).await, "without a message"),
         ] {
-            let ending = Ending::of(None, Err(error), (0, 0));
+            let ending = Ending::of(None, Err(error), Past::default());
             let Ending::Retry { cause, detail, .. } = ending else { panic!("{ending:?}") };
             assert_eq!(cause, FailureCause::Internal);
             assert!(detail.contains(says), "{detail}");

@@ -4,6 +4,7 @@
 //! repair loops of `dispatch` bring back; a worker that lost its lease changes nothing, however long it goes on.
 
 mod attempt;
+mod breaker;
 mod commit;
 mod ending;
 mod heartbeat;
@@ -11,7 +12,7 @@ mod held;
 mod puller;
 mod reports;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::task::{JoinError, JoinSet};
@@ -23,10 +24,15 @@ use crate::job::WorkerId;
 use crate::queue::Queue;
 use crate::stage::Stage;
 use crate::stages::{self, Outcome, StageError, Tools};
+use crate::storage::Storage;
 
 pub use attempt::Attempt;
 
+use breaker::Breaker;
 use held::Held;
+
+/// Longest that storage may take to say that it is there.
+const STORAGE_PING: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
@@ -92,6 +98,7 @@ pub async fn run(
     soft: CancellationToken,
     hard: CancellationToken,
 ) {
+    let storage = tools.storage.clone();
     let run_stage = move |attempt: Attempt| {
         let tools = tools.clone();
         async move {
@@ -99,12 +106,28 @@ pub async fn run(
             stages::run(stage, &attempt.with(tools)).await
         }
     };
-    run_with(config, db, queue, run_stage, soft, hard).await;
+    run_beside(Some(storage), config, db, queue, run_stage, soft, hard).await;
 }
 
 /// As [`run`], with something else in the place of the stages: what a harness needs that measures or breaks the
 /// runner and not the media. Panics, after an orderly stop, if one of its own tasks did.
 pub async fn run_with<R, F>(
+    config: WorkerConfig,
+    db: Db,
+    queue: Queue,
+    run_stage: R,
+    soft: CancellationToken,
+    hard: CancellationToken,
+) where
+    R: Fn(Attempt) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<Outcome, StageError>> + Send + 'static,
+{
+    run_beside(None, config, db, queue, run_stage, soft, hard).await;
+}
+
+/// As [`run_with`], for stages that need storage: while it is away, nothing is claimed.
+pub async fn run_beside<R, F>(
+    storage: Option<Storage>,
     config: WorkerConfig,
     db: Db,
     queue: Queue,
@@ -121,6 +144,8 @@ pub async fn run_with<R, F>(
         config,
         db,
         queue,
+        storage,
+        breaker: Mutex::new(Breaker::new(STORAGE_PING)),
         run_stage,
         jobs: TaskTracker::new(),
         no_more: soft.child_token(),
@@ -216,6 +241,8 @@ struct Worker<R> {
     config: WorkerConfig,
     db: Db,
     queue: Queue,
+    storage: Option<Storage>,
+    breaker: Mutex<Breaker>,
     run_stage: R,
     held: Arc<Held>,
     jobs: TaskTracker,

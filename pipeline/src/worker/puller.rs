@@ -1,13 +1,14 @@
 //! One loop per stage: a free slot, an id from Redis, a claim in Postgres, a task for the attempt.
-//! While either service is away it takes nothing new; an id in hand stays on our list in Redis until its row was asked.
+//! While a service is away it takes nothing new; an id in hand stays on our list in Redis until its row was asked.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Worker;
 use super::attempt::{self, Attempt};
+use super::breaker::{Breaker, Passage};
+use super::{STORAGE_PING, Worker};
 use crate::db::DbError;
 use crate::job::JobId;
 use crate::retry::Outage;
@@ -30,6 +31,9 @@ where
             slot = Arc::clone(&slots).acquire_owned() => slot,
         };
         let Ok(slot) = slot else { return };
+        if !worker.until_storage_is_there().await {
+            return;
+        }
         // Awaited to its end, also when a stop comes: see `queue::Consumer`.
         let pulled = consumer.pull(|id| worker.held.has(id)).await;
         match pulled {
@@ -37,8 +41,11 @@ where
                 if outage.worked() {
                     tracing::info!(%stage, "pulling again");
                 }
-                if let Some(id) = id {
-                    worker.take(stage, id, slot).await;
+                match id {
+                    // It went away during the pull.
+                    Some(id) if worker.breaker().is_shut() => worker.give_back(stage, id).await,
+                    Some(id) => worker.take(stage, id, slot).await,
+                    None => {}
                 }
             }
             Err(error) => {
@@ -87,9 +94,7 @@ where
                 }
             }
         }
-        if let Err(error) = self.queue.give_back(stage, self.id, id).await {
-            tracing::debug!(%stage, job.id = %id, %error, "not given back; the reaper will");
-        }
+        self.give_back(stage, id).await;
     }
 }
 
@@ -99,6 +104,50 @@ impl<R> Worker<R> {
         if let Err(error) = self.queue.remove(stage, self.id, id).await {
             tracing::debug!(%stage, job.id = %id, %error, "stays on our list for now");
         }
+    }
+
+    /// Returns an id that was pulled and not claimed.
+    async fn give_back(&self, stage: Stage, id: JobId) {
+        if let Err(error) = self.queue.give_back(stage, self.id, id).await {
+            tracing::debug!(%stage, job.id = %id, %error, "not given back; the reaper will");
+        }
+    }
+
+    /// False if no more is wanted.
+    async fn until_storage_is_there(&self) -> bool {
+        while !self.no_more.is_cancelled() {
+            let passage = self.breaker().passage(Instant::now());
+            match passage {
+                Passage::Free => return true,
+                Passage::Wait(pause) => self.pause(pause).await,
+                Passage::Ask => self.ask_storage().await,
+            }
+        }
+        false
+    }
+
+    /// No attempt is spent on the question.
+    async fn ask_storage(&self) {
+        let answer = match &self.storage {
+            Some(storage) => storage.ping(STORAGE_PING).await,
+            None => Ok(()),
+        };
+        match (self.breaker().answered(answer.is_ok(), Instant::now()), answer) {
+            (Some(_), Err(error)) => {
+                tracing::warn!(%error, "no new jobs until storage is there again");
+            }
+            (Some(_), Ok(())) => tracing::info!("storage is there again, claiming jobs"),
+            (None, _) => {}
+        }
+    }
+
+    /// Notes how an attempt ended, for the breaker.
+    pub(super) fn attempted(&self, outage: bool) {
+        self.breaker().attempted(outage, Instant::now());
+    }
+
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn pause(&self, delay: Duration) {

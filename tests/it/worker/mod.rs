@@ -3,6 +3,7 @@
 mod counting;
 mod leases;
 mod operator;
+mod outages;
 mod path;
 mod stopping;
 
@@ -16,6 +17,7 @@ use pipeline::stage::Stage;
 use pipeline::stages::{
     Embedded, Outcome, Playback, QuantisedVector, StageError, Transcoded, Transcribed,
 };
+use pipeline::storage::Storage;
 use pipeline::video::{MediaFacts, VideoId};
 use pipeline::worker::{self, Attempt, WorkerConfig};
 use tokio::task::JoinSet;
@@ -37,7 +39,11 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let (database, redis) = (database().await, redis().await);
+        Self::on(redis().await).await
+    }
+
+    async fn on(redis: TestRedis) -> Self {
+        let database = database().await;
         let queue = Queue::new(&redis.queue_config()).expect("settings");
         let soft = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -53,7 +59,20 @@ impl World {
     ) where
         F: Future<Output = Ended> + Send + 'static,
     {
-        self.tasks.spawn(worker::run_with(
+        self.start_beside(None, config, run_stage);
+    }
+
+    /// Workers that watch this storage.
+    fn start_beside<F>(
+        &mut self,
+        storage: Option<Storage>,
+        config: WorkerConfig,
+        run_stage: impl Fn(Attempt) -> F + Send + Sync + 'static,
+    ) where
+        F: Future<Output = Ended> + Send + 'static,
+    {
+        self.tasks.spawn(worker::run_beside(
+            storage,
             config,
             self.database.db.clone(),
             self.queue.clone(),
@@ -118,6 +137,21 @@ impl World {
 
     async fn execute(&self, sql: &'static str) {
         sqlx::query(sql).execute(self.database.pool()).await.expect("done");
+    }
+
+    async fn count(&self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql).fetch_one(self.database.pool()).await.expect("a count")
+    }
+
+    /// Whether every video that was uploaded is ready.
+    async fn all_ready(&self) -> bool {
+        self.count("select count(*) from videos where state <> 'ready'").await == 0
+    }
+
+    /// An outage is nobody's fault.
+    async fn assert_nothing_charged(&self) {
+        let charged = "select count(*) from jobs where failures + crashes + lost_workers > 0";
+        assert_eq!(self.count(charged).await, 0);
     }
 
     /// Whether Redis holds no id at all.
