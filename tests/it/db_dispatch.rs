@@ -11,8 +11,8 @@ use sqlx::{Executor, PgPool};
 use tokio::time::timeout;
 
 use crate::db_actors::{
-    DEADLINE, LEASE, PATIENCE, arrived, claimed, complete, detected, job_of, job_row, let_time_pass,
-    until_blocked,
+    DEADLINE, LEASE, PATIENCE, arrived, claimed, complete, detected, job_of, job_row,
+    let_time_pass, until_blocked,
 };
 use crate::support::{TestDatabase, database};
 

@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, RedisError, Script};
 
 use super::registry::ALIVE;
 use super::{Queue, QueueError};
@@ -21,6 +21,8 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(7);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a worker looks through its own list for ids whose delivery it never heard of.
 const LOOK_PERIOD: Duration = Duration::from_secs(3);
+/// How long a pull waits, here, on a full server where nothing waits: it cannot wait there.
+const FULL_PAUSE: Duration = Duration::from_millis(200);
 
 /// Pulls ids of one stage for one worker.
 pub struct Consumer {
@@ -95,18 +97,44 @@ impl Consumer {
                 return Ok(Some(id));
             }
         }
-        let id: Option<String> = redis::cmd("BLMOVE")
+        let id = match self.wait_for_one(connection).await {
+            Err(error) if error.code() == Some("OOM") => self.take_one(connection).await?,
+            answer => answer?,
+        };
+        match id {
+            Some(id) => self.read(connection, &id).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn wait_for_one(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<Option<String>, RedisError> {
+        redis::cmd("BLMOVE")
             .arg(self.queue.keys.waiting(self.stage))
             .arg(self.queue.keys.taken(self.stage, self.worker))
             .arg("LEFT")
             .arg("RIGHT")
             .arg(BLOCK.as_secs())
             .query_async(connection)
+            .await
+    }
+
+    /// At `maxmemory` the server refuses BLMOVE, outside a script and in it; without this a full Redis could not drain.
+    async fn take_one(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<Option<String>, RedisError> {
+        let id: Option<String> = Script::new(include_str!("take.lua"))
+            .key(self.queue.keys.waiting(self.stage))
+            .key(self.queue.keys.taken(self.stage, self.worker))
+            .invoke_async(connection)
             .await?;
-        match id {
-            Some(id) => self.read(connection, &id).await,
-            None => Ok(None),
+        if id.is_none() {
+            tokio::time::sleep(FULL_PAUSE).await;
         }
+        Ok(id)
     }
 
     async fn look(&mut self, connection: &mut MultiplexedConnection) -> Result<(), QueueError> {

@@ -25,24 +25,19 @@ impl Queue {
         stages: &[Stage],
         alive: Duration,
     ) -> Result<(), QueueError> {
-        let mut signs = redis::pipe();
+        let script = Script::new(include_str!("sign.lua"));
+        let mut connection = self.connection().await?;
         for &stage in stages {
-            // The registry first: a worker that has a list and is not registered would never be reaped.
-            signs.cmd("SADD").arg(self.keys.workers(stage)).arg(worker.to_string()).ignore();
-            signs
-                .cmd("SET")
-                .arg(self.keys.heartbeat(stage, worker))
-                .arg("1")
-                .arg("PX")
+            let (): () = script
+                .key(self.keys.workers(stage))
+                .key(self.keys.heartbeat(stage, worker))
+                .key(self.keys.taken(stage, worker))
+                .arg(worker.to_string())
                 .arg(milliseconds(alive))
-                .ignore();
-            signs
-                .cmd("PEXPIRE")
-                .arg(self.keys.taken(stage, worker))
                 .arg(milliseconds(FORGOTTEN))
-                .ignore();
+                .invoke_async(&mut connection)
+                .await?;
         }
-        let (): () = signs.query_async(&mut self.connection().await?).await?;
         Ok(())
     }
 
@@ -86,13 +81,11 @@ impl Queue {
 
     /// Whether Redis holds nothing of ours since the last call of anybody: it was emptied, or is used for the first time.
     pub async fn was_emptied(&self) -> Result<bool, QueueError> {
-        let answer: Option<String> = redis::cmd("SET")
-            .arg(self.keys.marker())
-            .arg("1")
-            .arg("NX")
-            .query_async(&mut self.connection().await?)
+        let made: bool = Script::new(include_str!("mark.lua"))
+            .key(self.keys.marker())
+            .invoke_async(&mut self.connection().await?)
             .await?;
-        Ok(answer.is_some())
+        Ok(made)
     }
 }
 

@@ -163,7 +163,10 @@ mod tests {
     #[test]
     fn a_result_in_spite_of_a_stop_counts() {
         for stop in [None, Some(Stop::Shutdown), Some(Stop::Deadline), Some(Stop::Unrenewed)] {
-            assert!(matches!(Ending::of(stop, Ok(Ok(original())), Past::default()), Ending::Done(_)));
+            assert!(matches!(
+                Ending::of(stop, Ok(Ok(original())), Past::default()),
+                Ending::Done(_)
+            ));
         }
     }
 

@@ -17,7 +17,7 @@ pub(crate) use app::{TestApp, app, app_with};
 pub(crate) use daemon::Daemon;
 pub(crate) use database::{TestDatabase, database, empty_database};
 pub(crate) use minio::{TestMinio, minio};
-pub(crate) use redis::{TestRedis, redis};
+pub(crate) use redis::{OwnRedis, TestRedis, own_redis, redis};
 
 /// The binary under test.
 pub(crate) fn clipstream() -> &'static Path {

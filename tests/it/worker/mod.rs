@@ -5,6 +5,7 @@ mod leases;
 mod operator;
 mod outages;
 mod path;
+mod redis_faults;
 mod stopping;
 
 use std::time::{Duration, Instant};
