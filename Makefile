@@ -1,6 +1,6 @@
 # `make demo` shows clipstream at work, `make test` proves it. Both install what is missing on Debian 12 and share one build.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check lint fmt bench fuzz
+.PHONY: help setup build demo test check lint fmt bench bench-queue fuzz
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -40,6 +40,9 @@ fmt: ## Format the Rust sources
 
 bench: ## Measure the path of a clip; writes bench/results
 	@bench/path.sh
+
+bench-queue: ## Measure job cycles and webhook deliveries against pgbench; writes bench/results
+	@cargo bench --workspace --profile dev --bench queue
 
 fuzz: ## Fuzz the child protocol, webhook bodies and keys. SECONDS_EACH=60
 	@scripts/fuzz.sh
