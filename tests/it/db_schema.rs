@@ -42,6 +42,7 @@ async fn an_unknown_schema_is_refused_and_left_alone() {
     };
 
     change("insert into _sqlx_migrations values (9999, 'future', now(), true, '\\x00', 0)").await;
+    change("update schema_floor set migration = 9999").await;
     let refused = test.db.check_schema().await.expect_err("unknown");
     assert!(matches!(refused, SchemaMismatch::Unknown { version: 9999 }), "{refused}");
     assert!(refused.to_string().contains("newer"), "{refused}");
@@ -59,6 +60,29 @@ async fn an_unknown_schema_is_refused_and_left_alone() {
     let refused = test.db.check_schema().await.expect_err("behind");
     assert!(matches!(&refused, SchemaMismatch::Behind { missing } if missing == &[1]), "{refused}");
     assert!(refused.to_string().contains("clipstream migrate"), "{refused}");
+}
+
+#[tokio::test]
+async fn an_older_binary_works_on_a_schema_that_was_only_added_to() {
+    let test = database().await;
+    test.pool()
+        .execute(
+            "alter table videos add column from_the_future text;
+             insert into _sqlx_migrations values (9999, 'expand', now(), true, '\\x00', 0)",
+        )
+        .await
+        .expect("expanded");
+    test.db.check_schema().await.expect("it still serves us");
+    assert_eq!(test.db.migrate().await.expect("nothing is missing"), 0);
+    arrived(&test.db).await;
+
+    // A hole below what we know is another history, whatever the floor says.
+    test.pool()
+        .execute("insert into _sqlx_migrations values (0, 'foreign', now(), true, '\\x00', 0)")
+        .await
+        .expect("changed");
+    let refused = test.db.check_schema().await.expect_err("not ours");
+    assert!(matches!(refused, SchemaMismatch::Unknown { version: 0 }), "{refused}");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
-//! The schema: bringing it up to date, and refusing to run on one that this version does not know.
-//! Migrations only go forward; nothing here ever drops or rewrites what another version made.
+//! The schema: bringing it up to date, and refusing to run on one that does not serve this version.
+//! Migrations only go forward; nothing here ever drops or rewrites what another version made. A newer schema is fine as
+//! long as its `schema_floor` says so: an upgrade rolls while the older binaries work on.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,7 +26,7 @@ pub enum SchemaMismatch {
     Behind { missing: Vec<i64> },
     #[error(
         "the database has migration {version}, which this version of clipstream does not know: it was migrated by a \
-         newer one; run that version, or restore the backup from before the upgrade"
+         newer one that no longer serves this one; run that version, or restore the backup from before the upgrade"
     )]
     Unknown { version: i64 },
     #[error(
@@ -55,35 +56,78 @@ impl Db {
         let mut connection = connecting
             .await
             .map_err(|_| DbError::Unavailable("no connection within 10 s".to_owned()))??;
-        let before = applied(&mut connection).await?.len();
+        let found = Found::read(&mut connection).await?;
+        if found.is_ahead() && found.check().is_ok() {
+            // A newer version has migrated it, and we may work with that: nothing is missing.
+            return Ok(0);
+        }
         MIGRATOR.run(&mut connection).await.map_err(migration_error)?;
         let after = applied(&mut connection).await?.len();
         connection.close().await?;
-        Ok(after - before)
+        Ok(after - found.applied.len())
     }
 
-    /// Whether the database's schema is exactly the one of this version.
+    /// Whether this version can work on the database's schema: its own, or a newer one that still serves it.
     #[tracing::instrument(name = "db.schema.check", skip_all)]
     pub async fn check_schema(&self) -> Result<(), SchemaMismatch> {
         // Boxed: it would be the largest part of the daemon's future.
-        let look = Box::pin(async { applied(&mut *self.pool.acquire().await?).await });
-        let applied = answered(CONNECT_TIMEOUT, look).await?;
-        for (version, checksum) in &applied {
-            match MIGRATOR.iter().find(|ours| ours.version == *version) {
-                None => return Err(SchemaMismatch::Unknown { version: *version }),
+        let look = Box::pin(async { Found::read(&mut *self.pool.acquire().await?).await });
+        answered(CONNECT_TIMEOUT, look).await?.check()
+    }
+}
+
+/// What a database says of its schema.
+struct Found {
+    /// Version and checksum of each applied migration; none on a database that was never migrated.
+    applied: BTreeMap<i64, Vec<u8>>,
+    /// `schema_floor`; none before the migration that made it.
+    floor: Option<i64>,
+}
+
+impl Found {
+    async fn read(connection: &mut PgConnection) -> Result<Self, DbError> {
+        let applied = applied(connection).await?;
+        let has_floor: bool = sqlx::query_scalar("select to_regclass('schema_floor') is not null")
+            .fetch_one(&mut *connection)
+            .await?;
+        let floor = if has_floor {
+            sqlx::query_scalar("select migration from schema_floor")
+                .fetch_optional(connection)
+                .await?
+        } else {
+            None
+        };
+        Ok(Self { applied, floor })
+    }
+
+    fn is_ahead(&self) -> bool {
+        self.applied.last_key_value().is_some_and(|(version, _)| *version > newest())
+    }
+
+    fn check(&self) -> Result<(), SchemaMismatch> {
+        let serves_us = self.floor.is_some_and(|floor| floor <= newest());
+        for (&version, checksum) in &self.applied {
+            match MIGRATOR.iter().find(|ours| ours.version == version) {
+                None if version > newest() && serves_us => {}
+                None => return Err(SchemaMismatch::Unknown { version }),
                 Some(ours) if *ours.checksum != **checksum => {
-                    return Err(SchemaMismatch::Changed { version: *version });
+                    return Err(SchemaMismatch::Changed { version });
                 }
                 Some(_) => {}
             }
         }
         let versions = MIGRATOR.iter().map(|migration| migration.version);
-        let missing: Vec<i64> = versions.filter(|version| !applied.contains_key(version)).collect();
+        let missing: Vec<i64> =
+            versions.filter(|version| !self.applied.contains_key(version)).collect();
         if missing.is_empty() { Ok(()) } else { Err(SchemaMismatch::Behind { missing }) }
     }
 }
 
-/// Version and checksum of each applied migration; none on a database that was never migrated.
+/// The newest migration that this version knows.
+fn newest() -> i64 {
+    MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or_default()
+}
+
 async fn applied(connection: &mut PgConnection) -> Result<BTreeMap<i64, Vec<u8>>, DbError> {
     let migrated: bool = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null")
         .fetch_one(&mut *connection)
