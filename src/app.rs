@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use pipeline::db::schema::SchemaMismatch;
 use pipeline::db::{Db, DbError};
-use pipeline::media::{Media, MediaConfig};
+use pipeline::media::Media;
 use pipeline::queue::{Queue, QueueError};
 use pipeline::speech::Speech;
 use pipeline::stages::{Scratch, Tools};
@@ -149,6 +149,7 @@ impl App {
             db: self.db.clone(),
             storage: self.storage.clone(),
             webhook_token: self.config.webhook_token.clone(),
+            max_size_bytes: self.config.media.limits.max_size_bytes,
             api,
             webhook,
         };
@@ -194,7 +195,7 @@ impl App {
                 Scratch::open(path.clone()).map_err(|source| AppError::Scratch { path, source })?;
             let tools = Tools {
                 storage: storage.clone(),
-                media: Media::new(MediaConfig { program: config.media_program.clone() }),
+                media: Media::new(config.media.clone()),
                 speech: Arc::new(Speech::new(config.speech.clone())),
                 scratch,
             };

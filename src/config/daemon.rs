@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use pipeline::dispatch::DispatchConfig;
+use pipeline::media::MediaConfig;
 use pipeline::queue::QueueConfig;
 use pipeline::reconcile::ReconcileConfig;
 use pipeline::speech::SpeechConfig;
@@ -13,8 +14,8 @@ use pipeline::storage::StorageConfig;
 use pipeline::worker::WorkerConfig;
 
 use super::{
-    ConfigError, DatabaseSettings, MinioSettings, RedisSettings, Roles, SpeechSettings,
-    WebhookSettings, WorkerSettings,
+    ConfigError, DatabaseSettings, LimitSettings, MinioSettings, RedisSettings, Roles,
+    SpeechSettings, WebhookSettings, WorkerSettings,
 };
 
 #[derive(Args, Clone)]
@@ -41,6 +42,8 @@ pub struct DaemonSettings {
     scratch: Option<PathBuf>,
     #[command(flatten)]
     worker: WorkerSettings,
+    #[command(flatten)]
+    limits: LimitSettings,
 }
 
 /// Everything that the daemon needs to know, checked. Holds secrets: it is not `Debug`.
@@ -58,8 +61,7 @@ pub struct Config {
     pub dispatch: DispatchConfig,
     pub reconcile: ReconcileConfig,
     pub scratch: PathBuf,
-    /// The binary that has the subcommand `media-child`.
-    pub media_program: PathBuf,
+    pub media: MediaConfig,
 }
 
 impl DaemonSettings {
@@ -96,7 +98,7 @@ impl DaemonSettings {
                 ..ReconcileConfig::default()
             },
             scratch: self.scratch(),
-            media_program: media_program()?,
+            media: MediaConfig { program: media_program()?, limits: self.limits.limits() },
         })
     }
 }

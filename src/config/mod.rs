@@ -5,6 +5,7 @@
 
 mod daemon;
 mod endpoint;
+mod limits;
 mod minio;
 mod redis;
 mod roles;
@@ -13,6 +14,7 @@ mod speech;
 mod worker;
 
 pub use daemon::{Config, DaemonSettings, media_program};
+pub use limits::LimitSettings;
 pub use minio::{MinioSettings, WEBHOOK_PATH, WebhookSettings};
 pub use redis::RedisSettings;
 pub use roles::Roles;

@@ -41,6 +41,8 @@ pub struct State {
     pub storage: Storage,
     /// The shared bearer token of MinIO's webhook targets.
     pub webhook_token: String,
+    /// Largest upload that is announced.
+    pub max_size_bytes: u64,
     /// Serve `/v1`.
     pub api: bool,
     /// Serve `/webhooks`.

@@ -15,7 +15,6 @@ use super::Shared;
 use super::auth::Owner;
 use super::problem::{Problem, Violation};
 
-const MAX_SIZE_BYTES: u64 = 20 * 1024 * 1024 * 1024;
 const MAX_FILENAME_CHARS: usize = 255;
 const MAX_TITLE_CHARS: usize = 200;
 const MAX_STREAM_ID_CHARS: usize = 128;
@@ -54,7 +53,8 @@ pub(super) async fn create(
     announcement: web::Json<Announcement>,
 ) -> Result<HttpResponse, Problem> {
     let announcement = announcement.into_inner();
-    let content_type = check(&announcement).map_err(Problem::violations)?;
+    let max_size_bytes = shared.state.max_size_bytes;
+    let content_type = check(&announcement, max_size_bytes).map_err(Problem::violations)?;
     let video = VideoId::new();
     let extension = source_extension(&announcement.filename);
     let key = StorageKey::Source { video, extension };
@@ -93,13 +93,13 @@ fn upload_of(put: PresignedPut) -> Upload {
 }
 
 /// The content type to sign, or everything that is wrong.
-fn check(announcement: &Announcement) -> Result<String, Vec<Violation>> {
+fn check(announcement: &Announcement, max_size_bytes: u64) -> Result<String, Vec<Violation>> {
     let mut violations = Vec::new();
     let mut rule = |pointer, broken: Option<String>| {
         violations.extend(broken.map(|detail| Violation { pointer, detail }));
     };
     rule("/filename", text(&announcement.filename, MAX_FILENAME_CHARS));
-    rule("/size", size(announcement.size));
+    rule("/size", size(announcement.size, max_size_bytes));
     rule("/title", announcement.title.as_deref().and_then(|title| text(title, MAX_TITLE_CHARS)));
     rule(
         "/stream_id",
@@ -128,9 +128,8 @@ fn text(value: &str, max_chars: usize) -> Option<String> {
         .then(|| format!("must be 1 to {max_chars} characters, none of them a control character."))
 }
 
-fn size(bytes: u64) -> Option<String> {
-    (!(1..=MAX_SIZE_BYTES).contains(&bytes))
-        .then(|| format!("must be 1 to {MAX_SIZE_BYTES} bytes (20 GiB)."))
+fn size(bytes: u64, most: u64) -> Option<String> {
+    (!(1..=most).contains(&bytes)).then(|| format!("must be 1 to {most} bytes."))
 }
 
 /// The media type as it will be signed, if it is one: concrete, and fit for a header.
@@ -149,6 +148,8 @@ fn content_type(value: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    const MOST: u64 = 1 << 30;
+
     fn announcement() -> Announcement {
         Announcement {
             filename: "Ü +&#?%.mp4".into(),
@@ -160,7 +161,7 @@ mod tests {
     }
 
     fn pointers(announcement: &Announcement) -> Vec<&'static str> {
-        check(announcement)
+        check(announcement, MOST)
             .err()
             .unwrap_or_default()
             .into_iter()
@@ -170,11 +171,11 @@ mod tests {
 
     #[test]
     fn odd_file_names_and_both_ends_of_the_size_are_accepted() {
-        for size in [1, MAX_SIZE_BYTES] {
-            assert!(check(&Announcement { size, ..announcement() }).is_ok(), "{size}");
+        for size in [1, MOST] {
+            assert!(check(&Announcement { size, ..announcement() }, MOST).is_ok(), "{size}");
         }
         let filename = "ü".repeat(MAX_FILENAME_CHARS);
-        assert!(check(&Announcement { filename, ..announcement() }).is_ok());
+        assert!(check(&Announcement { filename, ..announcement() }, MOST).is_ok());
     }
 
     #[test]
@@ -190,10 +191,7 @@ mod tests {
             pointers(&wrong),
             ["/filename", "/size", "/title", "/stream_id", "/content_type"]
         );
-        assert_eq!(
-            pointers(&Announcement { size: MAX_SIZE_BYTES + 1, ..announcement() }),
-            ["/size"]
-        );
+        assert_eq!(pointers(&Announcement { size: MOST + 1, ..announcement() }), ["/size"]);
     }
 
     #[test]

@@ -244,6 +244,7 @@ async fn each_half_is_served_only_where_it_is_asked_for() {
             db: world.db.clone(),
             storage: pipeline::storage::Storage::new(&signing_only()).expect("settings"),
             webhook_token: "token".into(),
+            max_size_bytes: 1 << 30,
             api,
             webhook,
         });

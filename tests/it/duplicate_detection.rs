@@ -73,6 +73,23 @@ async fn an_object_that_is_gone_replaced_or_empty_is_a_failure_with_its_cause() 
     assert_eq!(world.heard().claimed_size, None, "nothing is claimed for what is not believed");
 }
 
+/// Refused by what HEAD says: the presigned URL bounds an upload, a copy into the bucket is bounded by nobody.
+#[tokio::test]
+async fn an_object_over_the_size_limit_is_refused_unread_with_both_numbers() {
+    let mut world = StageWorld::new().await;
+    world.limits.max_size_bytes = 8;
+    let source = world.upload(b"some clip").await;
+    let Err(StageError::Fail { cause, detail }) = detect(&world, &source, Answers::default()).await
+    else {
+        panic!("it was accepted")
+    };
+    assert_eq!(cause, FailureCause::LimitExceeded);
+    assert!(detail.contains("9 bytes") && detail.contains("at most 8"), "{detail}");
+    assert_eq!(world.heard().claimed_size, None, "nothing is claimed, nothing is read");
+    world.limits.max_size_bytes = 9;
+    assert!(detect(&world, &source, Answers::default()).await.is_ok());
+}
+
 #[tokio::test]
 async fn a_taken_size_is_compared_byte_for_byte() {
     let world = StageWorld::new().await;

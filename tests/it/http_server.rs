@@ -35,6 +35,7 @@ impl HttpServer {
             db: db.clone(),
             storage: Storage::new(storage).expect("storage settings"),
             webhook_token: WEBHOOK_TOKEN.into(),
+            max_size_bytes: 1 << 30,
             api: true,
             webhook: true,
         })

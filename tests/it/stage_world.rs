@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pipeline::job::{JobId, Lease, WorkerId};
-use pipeline::media::{Media, MediaConfig};
+use pipeline::media::{Limits, Media, MediaConfig};
 use pipeline::speech::{Speech, SpeechConfig, SpeechEngine};
 use pipeline::stage::Stage;
 use pipeline::stages::{self, Outcome, Report, Scratch, StageContext, StageError, Tools};
@@ -48,6 +48,7 @@ pub(crate) struct StageWorld {
     pub(crate) storage_config: StorageConfig,
     pub(crate) scratch_root: TempDir,
     pub(crate) cancelled: CancellationToken,
+    pub(crate) limits: Limits,
     heard: Arc<Mutex<Heard>>,
     /// Stopped when the world ends.
     _minio: Box<dyn Any>,
@@ -62,6 +63,7 @@ impl StageWorld {
             storage_config,
             scratch_root: tempfile::tempdir().expect("a directory"),
             cancelled: CancellationToken::new(),
+            limits: Limits::default(),
             heard: Arc::default(),
             _minio: Box::new(minio),
         }
@@ -108,7 +110,10 @@ impl StageWorld {
             source: source.clone(),
             tools: Tools {
                 storage: self.storage.clone(),
-                media: Media::new(MediaConfig { program: program.to_owned() }),
+                media: Media::new(MediaConfig {
+                    program: program.to_owned(),
+                    limits: self.limits.clone(),
+                }),
                 speech: Arc::new(Speech::new(speech)),
                 scratch: Scratch::open(self.scratch_root.path().to_owned()).expect("a scratch"),
             },

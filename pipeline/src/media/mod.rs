@@ -3,10 +3,13 @@
 //! The crate `ffmpeg_next` is seen nowhere else.
 
 pub mod child;
+mod cost;
 mod engine;
 mod frames;
 pub mod process;
 pub mod protocol;
 pub mod thumbnail;
+mod watch;
 
 pub use process::{Media, MediaConfig, MediaError, MediaProcess};
+pub use protocol::Limits;

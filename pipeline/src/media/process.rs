@@ -15,11 +15,12 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::frames::Frames;
-use super::protocol::{Message, Request, write_frame};
+use super::protocol::{Limits, Message, Request, write_frame};
+use super::watch::{Overdue, Watch};
 use crate::video::FailureCause;
 
-/// A child that says nothing for so long is stuck: it reports progress several times a second.
-const LONGEST_SILENCE: Duration = Duration::from_mins(1);
+/// Between asking an overdue child to end and killing it.
+const GRACE: Duration = Duration::from_secs(1);
 /// How much of the child's stderr is kept for the text of a crash.
 const STDERR_TAIL_BYTES: usize = 4 * 1024;
 /// How long a killed child may take to be gone. Longer only if the kernel holds it.
@@ -29,6 +30,7 @@ const REAP_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct MediaConfig {
     /// The binary whose subcommand `media-child` is started; normally our own.
     pub program: PathBuf,
+    pub limits: Limits,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -41,8 +43,8 @@ pub enum MediaError {
     Crashed(String),
     #[error("the media child ran past its deadline of {0:?}")]
     DeadlineExceeded(Duration),
-    /// The child was alive and said nothing.
-    #[error("the media child was silent for {0:?} and was killed")]
+    /// The child was alive and its work stood still.
+    #[error("the media child made no progress for {0:?} and was ended")]
     Stalled(Duration),
     /// It could not be started, or a pipe of ours broke.
     #[error("the media child could not be used: {0}")]
@@ -53,27 +55,31 @@ pub enum MediaError {
 #[derive(Debug, Clone)]
 pub struct Media {
     program: PathBuf,
-    silence: Duration,
+    limits: Limits,
 }
 
 impl Media {
     #[must_use]
     pub fn new(config: MediaConfig) -> Self {
-        Self { program: config.program, silence: LONGEST_SILENCE }
+        Self { program: config.program, limits: config.limits }
     }
 
-    /// How long a child may say nothing before it counts as stuck; 60 s unless changed.
+    /// What the requests to its children should say.
     #[must_use]
-    pub fn with_longest_silence(self, silence: Duration) -> Self {
-        Self { silence, ..self }
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Starts a child. Dropping the process kills its whole group.
+    ///
+    /// `deadline` is the longest that it may run; once it has said what the source holds, it is given no more than that
+    /// can take.
     pub async fn start(
         &self,
-        request: Request,
+        mut request: Request,
         deadline: Duration,
     ) -> Result<MediaProcess, MediaError> {
+        request.limits.max_run_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
         let mut frame = Vec::new();
         write_frame(&mut frame, &request, &[])?;
 
@@ -98,10 +104,9 @@ impl Media {
             stderr: Some(stderr),
             stderr_tail: Vec::new(),
             frames: Frames::default(),
-            deadline,
-            ends_at: Instant::now() + deadline,
-            longest_silence: self.silence,
-            heard_at: None,
+            watch: Watch::new(&request, deadline),
+            overdue: None,
+            asked_at: None,
             last_said: None,
             finished: false,
         };
@@ -124,11 +129,11 @@ pub struct MediaProcess {
     stderr: Option<ChildStderr>,
     stderr_tail: Vec<u8>,
     frames: Frames,
-    deadline: Duration,
-    ends_at: Instant,
-    longest_silence: Duration,
-    /// When the present wait for a byte began, over several calls of `next` if those were dropped.
-    heard_at: Option<Instant>,
+    watch: Watch,
+    /// It is being ended, for this reason.
+    overdue: Option<Overdue>,
+    /// When it was asked to end.
+    asked_at: Option<Instant>,
     last_said: Option<&'static str>,
     finished: bool,
 }
@@ -141,7 +146,14 @@ impl MediaProcess {
         if self.finished {
             return Ok(None);
         }
-        let result = self.receive().await;
+        let result = match self.overdue {
+            None => self.receive().await,
+            // The wait for its end was given up before.
+            Some(overdue) => Err(overdue.into()),
+        };
+        if self.overdue.is_some() {
+            self.ask_to_end().await;
+        }
         if !matches!(&result, Ok(Some((message, _))) if !matches!(message, Message::Done(_))) {
             // Without an await: were this future dropped here, its last word would be lost with it. The runtime
             // reaps the child when this is dropped.
@@ -155,10 +167,14 @@ impl MediaProcess {
         loop {
             match self.frames.take() {
                 Ok(None) => {}
+                Ok(Some((Message::Failed { cause: FailureCause::DeadlineExceeded, .. }, _))) => {
+                    return Err(self.watch.at_deadline().into());
+                }
                 Ok(Some((Message::Failed { cause, detail }, _))) => {
                     return Err(MediaError::Failed { cause, detail });
                 }
                 Ok(Some((message, payload))) => {
+                    self.watch.heard(&message);
                     self.last_said = Some(name_of(&message));
                     return Ok(Some((message, payload)));
                 }
@@ -175,8 +191,8 @@ impl MediaProcess {
 
     /// Waits for bytes on stdout, and keeps stderr from filling up meanwhile. Zero is the end of stdout.
     async fn read_some(&mut self) -> Result<usize, MediaError> {
-        let heard_at = *self.heard_at.get_or_insert_with(Instant::now);
-        let silent_at = heard_at + self.longest_silence;
+        let listening = self.watch.listen();
+        let (until, overdue) = listening.until();
         let read = async {
             loop {
                 let mut chunk = [0; 1024];
@@ -190,14 +206,25 @@ impl MediaProcess {
                 }
             }
         };
-        match timeout_at(silent_at.min(self.ends_at), read).await {
-            Ok(read) => {
-                self.heard_at = None;
-                Ok(read?)
-            }
-            Err(_) if self.ends_at <= silent_at => Err(MediaError::DeadlineExceeded(self.deadline)),
-            Err(_) => Err(MediaError::Stalled(self.longest_silence)),
+        if let Ok(read) = timeout_at(until, read).await {
+            return Ok(read?);
         }
+        self.overdue = Some(overdue);
+        Err(overdue.into())
+    }
+
+    /// Gives the group a moment to end by itself before it is killed. The child is not reaped here: until it is, its
+    /// number names no other group, so that whoever of the group is left can be killed after it.
+    /// Safe to drop and call again.
+    async fn ask_to_end(&mut self) {
+        if self.asked_at.is_none() {
+            self.signal_group(Signal::TERM);
+        }
+        let asked_at = *self.asked_at.get_or_insert_with(Instant::now);
+        // Its end closes the pipe. What it still says is too late.
+        let mut nowhere = tokio::io::sink();
+        let closed = tokio::io::copy(&mut self.stdout, &mut nowhere);
+        drop(timeout_at(asked_at + GRACE, closed).await);
     }
 
     /// Kills the group and reaps the child. A child that was ending keeps the exit status it had chosen.
@@ -219,10 +246,14 @@ impl MediaProcess {
     }
 
     fn kill_group(&self) {
+        self.signal_group(Signal::KILL);
+    }
+
+    fn signal_group(&self, signal: Signal) {
         // `id` is None once the child is reaped: from then on its number may belong to somebody else.
         if let (Some(_), Some(group)) = (self.child.id(), self.group) {
             // Fails only when the group is gone, which is what is wanted.
-            kill_process_group(group, Signal::KILL).unwrap_or_default();
+            kill_process_group(group, signal).unwrap_or_default();
         }
     }
 

@@ -39,22 +39,53 @@ pub enum Task {
     CheckSegment,
 }
 
-/// Refusals by number; each is checked at probe and again while running.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Refusals by number. The parent checks the size of the source before a byte is read; the child checks the others by what
+/// the file declares and again by what is decoded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
+    /// Of the source object.
+    pub max_size_bytes: u64,
     pub max_duration_ms: u64,
+    /// Width and height hold for either orientation.
     pub max_width: u32,
     pub max_height: u32,
+    /// Pictures per second of the renditions: a source with more is halved until it fits.
+    pub max_frame_rate: u32,
     pub max_streams: u32,
+    /// Of all decoded pictures together: the work in a file, however few bytes it has.
+    pub max_decoded_pixels: u64,
+    /// Of all renditions together.
+    pub max_output_bytes: u64,
+    /// A child whose work does not advance for so long is ended by its parent.
+    pub max_stall_ms: u64,
+    /// How long a child may run. [`Media::start`](super::Media::start) sets it; the child ends itself then, should its parent
+    /// not do it.
+    pub max_run_ms: u64,
+}
+
+impl Limits {
+    /// The largest picture, whatever its shape.
+    #[must_use]
+    pub fn max_pixels(&self) -> u64 {
+        u64::from(self.max_width) * u64::from(self.max_height)
+    }
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            max_size_bytes: 20 * 1024 * 1024 * 1024,
             max_duration_ms: 4 * 3600 * 1000,
             max_width: 8192,
             max_height: 4320,
+            max_frame_rate: 60,
             max_streams: 16,
+            // A little more than four hours of 3840×2160 at 30 pictures per second.
+            max_decoded_pixels: 4_000_000_000_000,
+            // Four hours of all renditions at their bounds are 21 GB.
+            max_output_bytes: 32 * 1024 * 1024 * 1024,
+            max_stall_ms: 60_000,
+            max_run_ms: 12 * 3600 * 1000,
         }
     }
 }

@@ -50,6 +50,16 @@ async fn believe(context: &StageContext) -> Result<Object, StageError> {
             detail: "the uploaded object has 0 bytes".into(),
         });
     }
+    let most = context.tools.media.limits().max_size_bytes;
+    if found.size_bytes > most {
+        return Err(StageError::Fail {
+            cause: FailureCause::LimitExceeded,
+            detail: format!(
+                "the uploaded object has {} bytes, at most {most} are accepted",
+                found.size_bytes
+            ),
+        });
+    }
     Ok(Object { size_bytes: found.size_bytes, etag: found.etag })
 }
 

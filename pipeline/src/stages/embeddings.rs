@@ -12,7 +12,7 @@ use super::scratch::SourceFile;
 use super::transcript::{Seconds, attempt_of_json, hexadecimal};
 use super::{Embedded, QuantisedVector, StageContext, StageError};
 use crate::clock;
-use crate::media::protocol::{Limits, Message, Request, Task};
+use crate::media::protocol::{Message, Request, Task};
 use crate::storage::StorageKey;
 
 /// What makes vectors of pictures. A model with weights joins as a variant; vectors of different engines, models or
@@ -134,7 +134,7 @@ async fn look_at(
 ) -> Result<(Vec<Segment>, u64), StageError> {
     let request = Request {
         input: source.path().to_owned(),
-        limits: Limits::default(),
+        limits: context.tools.media.limits().clone(),
         task: engine.sampling(),
     };
     let mut child = context.tools.media.start(request, context.deadline).await?;

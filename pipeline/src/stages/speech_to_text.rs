@@ -12,7 +12,7 @@ use super::transcript::{
 };
 use super::{StageContext, StageError, Transcribed, fixed_key, publish};
 use crate::clock;
-use crate::media::protocol::{Limits, Message, Request, Task};
+use crate::media::protocol::{Message, Request, Task};
 use crate::speech::{Heard, Speech, SpeechError};
 use crate::storage::{Precondition, StorageError, StorageKey};
 use crate::video::FailureCause;
@@ -83,7 +83,7 @@ struct Listened {
 async fn listen(context: &StageContext, source: &SourceFile) -> Result<Listened, StageError> {
     let request = Request {
         input: source.path().to_owned(),
-        limits: Limits::default(),
+        limits: context.tools.media.limits().clone(),
         task: Task::ExtractAudio,
     };
     // Beside the source, under a name that no other attempt uses; it is gone as soon as the file is open.

@@ -6,7 +6,7 @@ use super::hls::Track;
 use super::ladder::Ladder;
 use super::verify::verify;
 use super::{Playback, RenditionSummary, StageContext, StageError, Transcoded, posters};
-use crate::media::protocol::{Limits, Message, RenditionKind, Request, Task};
+use crate::media::protocol::{Message, RenditionKind, Request, Task};
 
 pub(super) async fn run(context: &StageContext) -> Result<Transcoded, StageError> {
     let transcoded = context.unless_stopped(transcode(context)).await;
@@ -22,7 +22,7 @@ async fn transcode(context: &StageContext) -> Result<Transcoded, StageError> {
     let source = tools.scratch.source(&tools.storage, &context.source).await?;
     let request = Request {
         input: source.path().to_owned(),
-        limits: Limits::default(),
+        limits: context.tools.media.limits().clone(),
         task: Task::Transcode,
     };
     let mut child = tools.media.start(request, context.deadline).await?;

@@ -57,7 +57,8 @@ impl Default for WorkerConfig {
     }
 }
 
-/// How long one attempt of each stage may take, however alive its worker is.
+/// How long one attempt of each stage may take, however alive its worker is and however much work there is. The media
+/// child is given less as soon as it has said what the source holds.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
     pub duplicate_detection: Duration,
@@ -70,9 +71,9 @@ impl Default for Deadlines {
     fn default() -> Self {
         Self {
             duplicate_detection: Duration::from_mins(10),
-            transcode: Duration::from_hours(1),
-            speech_to_text: Duration::from_hours(1),
-            embeddings: Duration::from_mins(30),
+            transcode: Duration::from_hours(12),
+            speech_to_text: Duration::from_hours(6),
+            embeddings: Duration::from_hours(6),
         }
     }
 }

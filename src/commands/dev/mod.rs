@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use pipeline::db::Db;
+use pipeline::media::MediaConfig;
 use pipeline::queue::QueueConfig;
 use pipeline::reconcile::ReconcileConfig;
 use pipeline::storage::{Storage, StorageConfig, webhook_targets};
@@ -19,7 +20,8 @@ use url::Url;
 
 use crate::app::App;
 use crate::config::{
-    Config, Roles, SpeechSettings, WEBHOOK_PATH, WorkerSettings, cache_dir, media_program,
+    Config, LimitSettings, Roles, SpeechSettings, WEBHOOK_PATH, WorkerSettings, cache_dir,
+    media_program,
 };
 use crate::lifecycle::{Lifecycle, Signals};
 use crate::supervisor::{Stack, State, free_port};
@@ -49,6 +51,8 @@ pub struct Args {
     port: Option<u16>,
     #[command(flatten)]
     worker: WorkerSettings,
+    #[command(flatten)]
+    limits: LimitSettings,
     #[command(flatten)]
     speech: SpeechSettings,
 }
@@ -210,7 +214,7 @@ fn config(
         dispatch: args.worker.dispatch(),
         reconcile: ReconcileConfig::default(),
         scratch: directory.scratch(),
-        media_program: media_program()?,
+        media: MediaConfig { program: media_program()?, limits: args.limits.limits() },
         roles,
     })
 }

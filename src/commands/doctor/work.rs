@@ -71,7 +71,8 @@ pub(super) async fn media_child(report: &mut Report, settings: &DaemonSettings) 
 }
 
 async fn run_child(input: PathBuf) -> Result<(), MediaError> {
-    let media = Media::new(MediaConfig { program: std::env::current_exe()? });
+    let media =
+        Media::new(MediaConfig { program: std::env::current_exe()?, limits: Limits::default() });
     let request = Request { input, limits: Limits::default(), task: Task::ExtractAudio };
     let mut child = media.start(request, CHILD_DEADLINE).await?;
     while child.next().await?.is_some() {}

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use clap::Parser;
 use clipstream::app::App;
-use clipstream::config::{Config, Roles, SpeechSettings, WEBHOOK_PATH, WorkerSettings};
+use clipstream::config::{
+    Config, LimitSettings, Roles, SpeechSettings, WEBHOOK_PATH, WorkerSettings,
+};
 use clipstream::lifecycle::Lifecycle;
 use clipstream::supervisor::random_hex;
 use pipeline::db::Db;
+use pipeline::media::MediaConfig;
 use pipeline::reconcile::ReconcileConfig;
 use pipeline::storage::{Storage, webhook_targets};
 use sqlx::PgPool;
@@ -63,6 +66,8 @@ impl Drop for TestApp {
 struct Defaults {
     #[command(flatten)]
     worker: WorkerSettings,
+    #[command(flatten)]
+    limits: LimitSettings,
     #[command(flatten)]
     speech: SpeechSettings,
 }
@@ -128,7 +133,10 @@ fn config(
         dispatch: defaults.worker.dispatch(),
         reconcile: ReconcileConfig::default(),
         scratch: world::directory().join("scratch"),
-        media_program: super::clipstream().to_owned(),
+        media: MediaConfig {
+            program: super::clipstream().to_owned(),
+            limits: defaults.limits.limits(),
+        },
         roles,
     }
 }

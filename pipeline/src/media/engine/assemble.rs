@@ -8,13 +8,13 @@
 //!   themselves is a guess.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant};
 
 use ffmpeg_next::Packet;
 
 use super::fragments::Fragments;
-use super::time::{MICROSECONDS, VIDEO_HZ, ticks, to_ms};
+use super::time::{MICROSECONDS, VIDEO_HZ, ticks};
 use super::{EngineError, Speaker};
 use crate::media::protocol::Message;
 
@@ -25,7 +25,6 @@ const CUT_EVERY: i64 = 4 * VIDEO_HZ;
 const SHIFT_HZ: i64 = 1000;
 /// Bytes held back at most while a rendition has not begun.
 const MOST_HELD_BYTES: usize = 64 * 1024 * 1024;
-const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 
 /// What the encoders send.
 pub(super) enum Coded {
@@ -56,6 +55,12 @@ pub(super) struct Prepared {
     pub(super) init: Vec<u8>,
 }
 
+/// How far the reading side is.
+pub(super) struct Position {
+    pub(super) decoded_us: AtomicI64,
+    pub(super) total_us: i64,
+}
+
 /// What the assembler knows of a rendition before it begins.
 pub(super) struct Plan {
     pub(super) name: &'static str,
@@ -68,13 +73,12 @@ pub(super) struct Plan {
 /// Runs until every sender is gone. A missing end of a rendition is not an error here: whoever failed says why.
 pub(super) fn run(
     plans: Vec<Plan>,
-    total_us: i64,
+    position: &Position,
     coded: Receiver<Coded>,
     speaker: &mut Speaker<'_>,
 ) -> Result<(), EngineError> {
     let tracks = plans.into_iter().map(Track::new).collect();
-    let mut assembler =
-        Assembler { tracks, shift_ms: None, total_us, speaker, last_progress: Instant::now() };
+    let mut assembler = Assembler { tracks, shift_ms: None, position, speaker };
     // The queue is owned here: when this ends early, whoever still sends finds out.
     coded.into_iter().try_for_each(|coded| assembler.take(coded))
 }
@@ -82,9 +86,8 @@ pub(super) fn run(
 struct Assembler<'a, 'b> {
     tracks: Vec<Track>,
     shift_ms: Option<i64>,
-    total_us: i64,
+    position: &'a Position,
     speaker: &'a mut Speaker<'b>,
-    last_progress: Instant,
 }
 
 impl Assembler<'_, '_> {
@@ -99,7 +102,8 @@ impl Assembler<'_, '_> {
             Coded::Packet { track, packet } => {
                 self.tracks[track].waiting.push_back(packet);
                 self.write_waiting()?;
-                self.say_progress()
+                let Position { decoded_us, total_us } = self.position;
+                self.speaker.say_progress(decoded_us.load(Ordering::Relaxed), *total_us)
             }
             Coded::End { track, at } => {
                 self.tracks[track].ends_at = Some(at);
@@ -141,17 +145,6 @@ impl Assembler<'_, '_> {
         }
         Some(-earliest)
     }
-
-    fn say_progress(&mut self) -> Result<(), EngineError> {
-        if self.last_progress.elapsed() < PROGRESS_EVERY {
-            return Ok(());
-        }
-        self.last_progress = Instant::now();
-        let done_us = self.tracks.iter().map(Track::done_us).min().unwrap_or(0);
-        let total_us = self.total_us.max(done_us);
-        let message = Message::Progress { done_ms: to_ms(done_us), total_ms: to_ms(total_us) };
-        self.speaker.say(&message, &[])
-    }
 }
 
 struct Track {
@@ -184,14 +177,6 @@ impl Track {
 
     fn held_bytes(&self) -> usize {
         self.waiting.iter().map(Packet::size).sum()
-    }
-
-    fn done_us(&self) -> i64 {
-        match (self.ended, &self.last) {
-            (true, _) => i64::MAX,
-            (false, Some(last)) => ticks(last.dts().unwrap_or(0), self.plan.hz, MICROSECONDS),
-            (false, None) => 0,
-        }
     }
 
     fn write_waiting(

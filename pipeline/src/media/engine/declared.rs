@@ -11,24 +11,50 @@ use super::error::Doing;
 use super::input::{Chosen, ChosenPicture};
 use super::orientation::Orientation;
 use super::time::{MICROSECONDS, from_base, to_ms};
-use super::{EngineError, ffi};
-use crate::video::{AudioFacts, MediaFacts, VideoFacts};
+use super::{EngineError, ffi, open};
+use crate::video::{AudioFacts, FailureCause, MediaFacts, VideoFacts};
 
-/// The best stream of a kind: the container's default first, then the larger picture or the more channels.
-/// A cover picture is no video.
-pub(super) fn best(input: &Input, kind: media::Type) -> Option<Stream<'_>> {
-    input
-        .streams()
-        .filter(|stream| stream.parameters().medium() == kind)
-        .filter(|stream| !stream.disposition().contains(Disposition::ATTACHED_PIC))
-        .filter(|stream| stream.parameters().id() != ffmpeg::codec::Id::None)
+/// The best stream of a kind, of those in an accepted codec: the container's default first, then the larger picture or the
+/// more channels. A cover picture is no video.
+/// A file whose pictures, or whose sound, are all in other codecs is refused: to show it without them would lose what its
+/// owner sees and hears in it, and nobody would be told.
+pub(super) fn best(input: &Input, kind: media::Type) -> Result<Option<Stream<'_>>, EngineError> {
+    let streams = || {
+        input
+            .streams()
+            .filter(|stream| stream.parameters().medium() == kind)
+            .filter(|stream| !stream.disposition().contains(Disposition::ATTACHED_PIC))
+    };
+    let best = streams()
+        .filter(|stream| open::accepted(stream.parameters().id()).is_some())
         .max_by_key(|stream| {
             let declared = ffi::declared(stream);
             let size = u64::from(declared.width) * u64::from(declared.height)
                 + u64::from(declared.channels);
             let default = stream.disposition().contains(Disposition::DEFAULT);
             (size > 0, default, size, std::cmp::Reverse(stream.index()))
-        })
+        });
+    match (best, streams().next()) {
+        (None, Some(other)) => Err(unsupported(other.parameters().id(), kind)),
+        (best, _) => Ok(best),
+    }
+}
+
+fn unsupported(codec: ffmpeg::codec::Id, kind: media::Type) -> EngineError {
+    let (what, accepted) = match kind {
+        media::Type::Audio => ("sound", "AAC, MP3, Opus, Vorbis, FLAC, AC-3, E-AC-3 or PCM"),
+        _ => ("picture", "H.264, HEVC, VP8, VP9, AV1, MPEG-4, MPEG-2, Motion JPEG or ProRes"),
+    };
+    let name = match codec {
+        ffmpeg::codec::Id::None => "unknown here",
+        codec => codec.name(),
+    };
+    EngineError::refused(
+        FailureCause::UnsupportedFormat,
+        format!(
+            "the codec of its {what} is {name}, which is not accepted: convert it to {accepted}"
+        ),
+    )
 }
 
 pub(super) fn choose(stream: &Stream<'_>) -> Chosen {

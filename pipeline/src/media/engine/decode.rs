@@ -8,7 +8,7 @@ use ffmpeg_next::{Dictionary, Frame, Packet, Stream};
 
 use super::EngineError;
 use super::error::{Doing, not_now};
-use super::open::CODECS;
+use super::open::{CODECS, accepted};
 use crate::media::protocol::Limits;
 
 /// Errors without a single good frame between them, after which a stream is given up.
@@ -30,16 +30,14 @@ impl Decoder {
         let mut context =
             codec::Context::from_parameters(stream.parameters()).doing("read a stream's header")?;
         let name = context.id().name();
-        let codec = codec::decoder::find(context.id()).ok_or_else(|| unsupported(name))?;
-        if !CODECS.split(',').any(|accepted| accepted == codec.name()) {
-            return Err(unsupported(name));
-        }
+        let codec = accepted(context.id()).ok_or_else(|| {
+            EngineError::Internal(format!("a stream of {name} was chosen, which is not accepted"))
+        })?;
         context.set_time_base(stream.time_base());
         let mut decoder = context.decoder();
         decoder.set_packet_time_base(stream.time_base());
-        let max_pixels = u64::from(limits.max_width) * u64::from(limits.max_height);
         let options: Dictionary = [
-            ("max_pixels".to_owned(), max_pixels.to_string()),
+            ("max_pixels".to_owned(), limits.max_pixels().to_string()),
             ("threads".to_owned(), threads.max(1).to_string()),
             ("codec_whitelist".to_owned(), CODECS.to_owned()),
         ]
@@ -99,7 +97,7 @@ impl Decoder {
         self.last_error = Some(error);
         self.errors_in_a_row += 1;
         if error == (ffmpeg::Error::Other { errno: ffmpeg::error::ENOMEM }) {
-            return Err(EngineError::internal("decode", error));
+            return Err(EngineError::limit("decoding it takes more memory than one file may have"));
         }
         if self.errors_in_a_row > MOST_ERRORS_IN_A_ROW {
             return Err(EngineError::corrupt(format!(
@@ -109,11 +107,4 @@ impl Decoder {
         }
         Ok(())
     }
-}
-
-fn unsupported(codec: &str) -> EngineError {
-    EngineError::refused(
-        crate::video::FailureCause::UnsupportedFormat,
-        format!("the codec {codec} is not one that we accept"),
-    )
 }

@@ -1,6 +1,7 @@
 //! The reading side of a transcode: packets in, paced pictures to the ladder, encoded sound to the assembler, and at the
 //! end the verdict whether enough of the file could be decoded.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::SyncSender;
 
 use super::EngineError;
@@ -45,7 +46,11 @@ impl Feeder {
     }
 
     /// Runs to the end of the file; answers the facts as decoded.
-    pub(super) fn run(mut self, source: &mut Source) -> Result<MediaFacts, EngineError> {
+    pub(super) fn run(
+        mut self,
+        source: &mut Source,
+        position_us: &AtomicI64,
+    ) -> Result<MediaFacts, EngineError> {
         while let Some((track, packet)) = source.next_packet()? {
             match (track, &mut self.picture, &mut self.sound) {
                 (Track::Picture, Some(side), sound) => {
@@ -63,6 +68,7 @@ impl Feeder {
                 _ => {}
             }
             self.check_length()?;
+            position_us.store(self.decoded_us(), Ordering::Relaxed);
         }
         if let Some(side) = &mut self.picture {
             side.pictures.feed(None)?;

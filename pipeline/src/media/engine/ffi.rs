@@ -2,15 +2,17 @@
 //! No policy lives here, and no pointer leaves.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::fs::File;
+use std::io::{Read, Seek};
 use std::ptr;
 
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::ffi;
 use ffmpeg_next::format::context::{Input, Output, StreamIo};
+use ffmpeg_next::util::interrupt;
 use ffmpeg_next::{Dictionary, Error, Rational, Stream, codec, frame};
 
 use super::EngineError;
+use super::guarded::{Guarded, asked};
 
 /// Read in pieces of this size: small files in one, large ones without thousands of calls.
 const INPUT_BUFFER_BYTES: usize = 256 * 1024;
@@ -28,14 +30,28 @@ pub(super) fn check_libraries() -> Result<(), EngineError> {
     )))
 }
 
+/// No allocation of libav is larger: a header that asks for more gets an error instead of memory.
+#[expect(unsafe_code, reason = "av_max_alloc is not in the safe interface")]
+pub(super) fn bound_allocations(most_bytes: usize) {
+    // SAFETY: sets one number that libav reads atomically.
+    unsafe { ffi::av_max_alloc(most_bytes) }
+}
+
 /// Opens a file as untrusted media: custom IO, no URL, nothing else can be opened. Streams are not probed yet.
-/// An option that libav does not know is an error: a misspelt limit is no limit.
+/// An option that libav does not know is an error: a misspelt limit is no limit. `interrupt` is asked before every read and
+/// between the steps of long loops; when it answers true, reading fails.
 #[expect(unsafe_code, reason = "io_open and the unused options are not in the safe interface")]
-pub(super) fn open_input(file: File, options: &[(&str, &str)]) -> Result<Input, Error> {
+pub(super) fn open_input(
+    file: impl Read + Seek + Send + 'static,
+    options: &[(&str, &str)],
+    interrupt: impl Fn() -> bool + Clone + Send + 'static,
+) -> Result<Input, Error> {
+    let file = Guarded { stream: file, interrupt: interrupt.clone() };
     let mut io = StreamIo::from_read_seek_with_capacity(file, INPUT_BUFFER_BYTES)?;
+    let interrupt = interrupt::new(Box::new(move || asked(&interrupt)));
     let options: Dictionary = options.iter().collect();
-    // SAFETY: the context is allocated here and owned by the returned Input, which also keeps `io` alive;
-    // avformat_open_input frees the context itself when it fails and leaves a custom `pb` to us. The dictionary
+    // SAFETY: the context is allocated here and owned by the returned Input, which also keeps `io` and the interrupt
+    // alive; avformat_open_input frees the context itself when it fails and leaves a custom `pb` to us. The dictionary
     // is taken back whatever happens.
     unsafe {
         let mut context = ffi::avformat_alloc_context();
@@ -45,6 +61,7 @@ pub(super) fn open_input(file: File, options: &[(&str, &str)]) -> Result<Input, 
         (*context).pb = io.as_mut_ptr();
         (*context).flags |= ffi::AVFMT_FLAG_CUSTOM_IO;
         (*context).io_open = Some(refuse_to_open);
+        (*context).interrupt_callback = interrupt.interrupt;
         let mut rest = options.disown();
         let result = ffi::avformat_open_input(
             &raw mut context,
@@ -56,7 +73,7 @@ pub(super) fn open_input(file: File, options: &[(&str, &str)]) -> Result<Input, 
         if result < 0 {
             return Err(Error::from(result));
         }
-        let input = Input::wrap_with_custom_io(context, io);
+        let input = Input::wrap_with_custom_io_and_interrupt(context, io, interrupt.guard);
         if rest.iter().next().is_some() {
             return Err(Error::OptionNotFound);
         }

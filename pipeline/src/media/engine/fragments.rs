@@ -12,6 +12,7 @@ use ffmpeg_next::format::context::{Output, StreamIo};
 use ffmpeg_next::{Dictionary, Packet, Rational, codec, format};
 
 use super::error::Doing;
+use super::guarded::Guarded;
 use super::{EngineError, ffi};
 
 /// No segment may be larger: the parent would not take it, and a bomb would fill the memory.
@@ -77,6 +78,7 @@ impl Fragments {
 }
 
 fn mux(encoder: &codec::Context, hz: i32, to: Written) -> Result<Output, ffmpeg::Error> {
+    let to = Guarded { stream: to, interrupt: || false };
     let mut output = format::output_to_stream(StreamIo::from_write(to)?, None, Some("mp4"))?;
     output.add_stream_with(encoder)?.set_time_base(Rational(1, hz));
     let options: Dictionary = [

@@ -45,6 +45,8 @@ pub(super) fn run(
             speaker,
         };
         while let Some((track, packet)) = source.next_packet()? {
+            let total_us = source.declared_us.unwrap_or(0);
+            sampler.speaker.say_progress(source.position_us(), total_us)?;
             if track != Track::Picture {
                 continue;
             }

@@ -7,7 +7,9 @@ use ffmpeg_next as ffmpeg;
 use ffmpeg_next::format::context::Input;
 use ffmpeg_next::{Packet, Rational, Stream, media};
 
+use super::budget::Budget;
 use super::orientation::Orientation;
+use super::time::{MICROSECONDS, from_base};
 use super::timeline::{Stamps, Timeline};
 use super::{EngineError, declared, ffi, limits, open};
 use crate::media::protocol::Limits;
@@ -40,6 +42,8 @@ pub(super) enum Track {
 
 pub(super) struct Source {
     input: Input,
+    budget: Budget,
+    position_us: i64,
     /// None: times stay as they are in the file.
     timeline: Option<Timeline>,
     pub(super) facts: MediaFacts,
@@ -51,10 +55,11 @@ pub(super) struct Source {
 
 impl Source {
     pub(super) fn open(path: &Path, bounds: &Limits) -> Result<Self, EngineError> {
-        let mut input = open::open(path, bounds)?;
+        let budget = Budget::new(bounds);
+        let mut input = open::open(path, bounds, &budget)?;
         let picture =
-            declared::best(&input, media::Type::Video).map(|s| declared::choose_picture(&s));
-        let sound = declared::best(&input, media::Type::Audio).map(|s| declared::choose(&s));
+            declared::best(&input, media::Type::Video)?.map(|s| declared::choose_picture(&s));
+        let sound = declared::best(&input, media::Type::Audio)?.map(|s| declared::choose(&s));
         if picture.is_none() && sound.is_none() {
             return Err(EngineError::refused(
                 FailureCause::NoMedia,
@@ -67,12 +72,17 @@ impl Source {
         let facts = declared::facts(&input, picture.as_ref(), sound, declared_us)?;
         limits::check_declared(&facts, bounds)?;
         let timeline = Some(Timeline::new(2, declared::origin(&input, &chosen)));
-        Ok(Self { input, timeline, facts, picture, sound, declared_us })
+        Ok(Self { input, budget, position_us: 0, timeline, facts, picture, sound, declared_us })
     }
 
     /// Times as they are in the file, for what we wrote ourselves.
     pub(super) fn with_own_times(self) -> Self {
         Self { timeline: None, ..self }
+    }
+
+    /// How far reading is, in microseconds on the time line.
+    pub(super) fn position_us(&self) -> i64 {
+        self.position_us
     }
 
     /// Forward jumps of the time stamps that were closed, in microseconds.
@@ -88,6 +98,15 @@ impl Source {
 
     /// The next packet of a chosen stream, its stamps on the common time line; `None` at the end.
     pub(super) fn next_packet(&mut self) -> Result<Option<(Track, Packet)>, EngineError> {
+        let packet = self.read_packet();
+        // However libav takes it that reading ended, this is why.
+        match self.budget.refusal() {
+            Some(refusal) => Err(refusal),
+            None => packet,
+        }
+    }
+
+    fn read_packet(&mut self) -> Result<Option<(Track, Packet)>, EngineError> {
         let mut damaged = 0;
         loop {
             let mut packet = Packet::empty();
@@ -132,6 +151,9 @@ impl Source {
         let stamps = Stamps { dts: packet.dts(), pts: packet.pts(), duration: packet.duration() };
         let Some(timeline) = &mut self.timeline else { return };
         let placed = timeline.place(slot, stamps, base);
+        if let Some(at) = placed.dts.or(placed.pts) {
+            self.position_us = self.position_us.max(from_base(at, base, MICROSECONDS));
+        }
         packet.set_dts(placed.dts);
         packet.set_pts(placed.pts);
         packet.set_duration(placed.duration);

@@ -44,10 +44,16 @@ pub(super) fn rungs(width: u32, height: u32) -> Vec<Rung> {
     rungs
 }
 
+/// Pixels of one picture in all its rungs together.
+pub(in crate::media) fn encoded_pixels(width: u32, height: u32) -> u64 {
+    rungs(width, height).iter().map(|rung| u64::from(rung.width) * u64::from(rung.height)).sum()
+}
+
 fn rung(step: &Step, width: u32, height: u32) -> Rung {
     let lines = u64::from(step.lines);
     let pixels = u64::from(width) * u64::from(height);
-    let max_rate = (step.max_rate * pixels / (lines * lines * 16 / 9)).max(SMALLEST_RATE);
+    let max_rate =
+        (step.max_rate.saturating_mul(pixels) / (lines * lines * 16 / 9)).max(SMALLEST_RATE);
     Rung { name: step.name, width, height, max_rate }
 }
 

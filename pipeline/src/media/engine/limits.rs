@@ -20,7 +20,22 @@ pub(super) fn check_declared(facts: &MediaFacts, limits: &Limits) -> Result<(), 
             video.frame_rate
         )));
     }
+    let pixels = f64::from(video.width) * f64::from(video.height);
+    #[expect(clippy::cast_precision_loss, reason = "a bound, and a text for people")]
+    let (seconds, most) = (facts.duration_ms as f64 / 1000.0, limits.max_decoded_pixels as f64);
+    if pixels * video.frame_rate * seconds > most {
+        return Err(too_much_work(pixels * video.frame_rate * seconds, limits));
+    }
     Ok(())
+}
+
+pub(super) fn too_much_work(pixels: f64, limits: &Limits) -> EngineError {
+    EngineError::limit(format!(
+        "its pictures have {:.1} billion pixels together, at most {} billion are accepted: make it shorter, smaller, \
+         or of fewer pictures per second",
+        pixels / 1e9,
+        limits.max_decoded_pixels / 1_000_000_000
+    ))
 }
 
 pub(super) fn too_long(duration_ms: u64, limits: &Limits) -> EngineError {

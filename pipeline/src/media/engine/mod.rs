@@ -8,6 +8,7 @@
 
 mod aac;
 mod assemble;
+mod budget;
 mod check;
 mod declared;
 mod decode;
@@ -17,6 +18,7 @@ mod ffi;
 mod fragments;
 mod frames;
 mod graph;
+mod guarded;
 mod input;
 mod ladder;
 mod limits;
@@ -39,6 +41,8 @@ mod transcode;
 mod verdict;
 
 pub(super) use error::EngineError;
+pub(super) use ladder::encoded_pixels;
+pub(super) use pacing::shown_rate;
 pub(super) use speaker::Speaker;
 
 use super::protocol::{Request, Task};
@@ -46,6 +50,7 @@ use super::protocol::{Request, Task};
 /// Does what the request asks and says everything but a refusal.
 pub(super) fn run(request: &Request, speaker: &mut Speaker<'_>) -> Result<(), EngineError> {
     ffi::check_libraries()?;
+    speaker.bound(request.limits.max_output_bytes);
     match request.task {
         Task::Transcode => transcode::run(request, speaker),
         Task::ExtractAudio => pcm::run(request, speaker),

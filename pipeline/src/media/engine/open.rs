@@ -5,8 +5,10 @@ use std::fs::File;
 use std::path::Path;
 
 use ffmpeg_next as ffmpeg;
+use ffmpeg_next::codec;
 use ffmpeg_next::format::context::Input;
 
+use super::budget::Budget;
 use super::sniff::{Sniffed, sniff};
 use super::{EngineError, ffi};
 use crate::media::protocol::Limits;
@@ -14,19 +16,38 @@ use crate::video::FailureCause;
 
 /// A name covers a demuxer's aliases: `mov` is also mp4, m4a and 3gp.
 const FORMATS: &str = "mov,matroska,mpegts,avi,flv,ogg,mp3,aac,wav,flac,mpeg";
-/// Decoders that untrusted bytes may reach; everything else in libavcodec stays closed.
-pub(super) const CODECS: &str = "h264,hevc,libdav1d,av1,vp8,vp9,libvpx,libvpx-vp9,mpeg4,mpeg2video,mpeg1video,\
-h263,flv,vp6,vp6f,theora,mjpeg,prores,dnxhd,msmpeg4,msmpeg4v2,wmv1,wmv2,\
-aac,aac_latm,mp3,mp3float,mp2,mp2float,ac3,eac3,opus,libopus,vorbis,libvorbis,flac,alac,amrnb,amrwb,dca,wmav1,wmav2,\
+/// Decoders that untrusted bytes may reach, by libav's names; everything else in libavcodec stays closed. H.264, HEVC, VP8,
+/// VP9, AV1, MPEG-4, MPEG-2, Motion JPEG, `ProRes`; AAC, MP3, Opus, Vorbis, FLAC, AC-3, E-AC-3, PCM.
+pub(super) const CODECS: &str = "h264,hevc,vp8,vp9,libdav1d,mpeg4,mpeg2video,mjpeg,prores,\
+aac,aac_latm,mp3,mp3float,opus,vorbis,flac,ac3,eac3,\
 pcm_u8,pcm_s8,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,pcm_f32be,\
-pcm_f64le,pcm_alaw,pcm_mulaw,adpcm_ms,adpcm_ima_wav";
+pcm_f64le,pcm_f64be,pcm_alaw,pcm_mulaw,pcm_bluray,pcm_dvd";
 /// Bytes and microseconds that the probe may take.
 const PROBE_BYTES: &str = "33554432";
 const PROBE_MICROSECONDS: &str = "10000000";
 /// Of a file that begins like no container we know, libav must be at least this sure.
 const SURE: i32 = 26;
+/// A picture of 8192×4320 in the largest of all formats has 424 MB.
+const MOST_ALLOCATED_BYTES: usize = 512 * 1024 * 1024;
+
+/// The decoder of an accepted codec.
+pub(super) fn accepted(id: codec::Id) -> Option<ffmpeg::Codec> {
+    codec::decoder::find(id).filter(|codec| CODECS.split(',').any(|name| name == codec.name()))
+}
+
 /// The options that keep libav from opening, reading or allocating anything but this file, within bounds.
-pub(super) fn open(path: &Path, limits: &Limits) -> Result<Input, EngineError> {
+pub(super) fn open(path: &Path, limits: &Limits, budget: &Budget) -> Result<Input, EngineError> {
+    let input = open_within(path, limits, budget);
+    let input = input.map_err(|error| budget.refusal().unwrap_or(error))?;
+    if let Some(refusal) = budget.refusal() {
+        return Err(refusal);
+    }
+    budget.opened();
+    Ok(input)
+}
+
+fn open_within(path: &Path, limits: &Limits, budget: &Budget) -> Result<Input, EngineError> {
+    ffi::bound_allocations(MOST_ALLOCATED_BYTES);
     let unreadable = |error| EngineError::internal("open the scratch file", error);
     let mut file = File::open(path).map_err(unreadable)?;
     let sniffed = sniff(&mut file).map_err(unreadable)?;
@@ -53,7 +74,9 @@ pub(super) fn open(path: &Path, limits: &Limits) -> Result<Input, EngineError> {
     if fragmented {
         options.push(("fflags", "+ignidx"));
     }
-    let mut input = ffi::open_input(file, &options).map_err(|error| match (error, sniffed) {
+    let interrupt = budget.clone();
+    let opened = ffi::open_input(file, &options, move || interrupt.is_spent());
+    let mut input = opened.map_err(|error| match (error, sniffed) {
         (ffmpeg::Error::OptionNotFound, _) => EngineError::internal("open the file", error),
         (ffmpeg::Error::Other { errno: ffmpeg::error::ENOMEM }, _) => {
             EngineError::limit(format!("more than {max_streams} streams, or too large a header"))
@@ -66,7 +89,7 @@ pub(super) fn open(path: &Path, limits: &Limits) -> Result<Input, EngineError> {
     if sniffed == Sniffed::Unknown && input.probe_score() < SURE {
         return Err(unsupported("the bytes look like no container that we accept".into()));
     }
-    let max_pixels = (u64::from(limits.max_width) * u64::from(limits.max_height)).to_string();
+    let max_pixels = limits.max_pixels().to_string();
     ffi::find_streams(&mut input, &[("max_pixels", max_pixels.as_str())])
         .map_err(|error| EngineError::corrupt(format!("no stream can be read ({error})")))?;
     if input.nb_streams() > limits.max_streams {

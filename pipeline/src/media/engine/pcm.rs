@@ -27,6 +27,7 @@ pub(super) fn run(request: &Request, speaker: &mut Speaker<'_>) -> Result<(), En
                 sound.feed(Some(&packet))?;
                 say_samples(&mut sound, false, speaker)?;
             }
+            speaker.say_progress(source.position_us(), source.declared_us.unwrap_or(0))?;
             let until_ms = to_ms(until_us(&sound));
             if until_ms > request.limits.max_duration_ms {
                 return Err(too_long(until_ms, &request.limits));

@@ -37,7 +37,7 @@ impl PictureSide {
         Ok(Self {
             pictures: Pictures::open(source, chosen, limits)?,
             presenter: Presenter::new(target, chosen.orientation),
-            pacer: Pacer::new(chosen.frame_rate),
+            pacer: Pacer::new(chosen.frame_rate, limits.max_frame_rate),
             poster: PosterPicker::new(),
             last: None,
             to,

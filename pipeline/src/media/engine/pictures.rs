@@ -6,7 +6,7 @@ use ffmpeg_next::{Packet, Rational, frame};
 use super::EngineError;
 use super::decode::Decoder;
 use super::input::{ChosenPicture, Source};
-use super::limits::check_size;
+use super::limits::{check_size, too_much_work};
 use super::time::{VIDEO_HZ, from_base};
 use crate::media::protocol::Limits;
 
@@ -18,6 +18,8 @@ pub(super) struct Pictures {
     decoder: Decoder,
     base: Rational,
     limits: Limits,
+    /// Of all pictures so far.
+    pixels: u64,
     /// What a picture without a duration lasts.
     usual: i64,
     first: Option<i64>,
@@ -34,7 +36,8 @@ impl Pictures {
         let decoder = Decoder::open(&source.stream(chosen.stream)?, limits, MOST_THREADS)?;
         let base = chosen.stream.base;
         let usual = usual_duration(chosen.frame_rate);
-        Ok(Self { decoder, base, limits: limits.clone(), usual, first: None, last: 0, end: 0 })
+        let limits = limits.clone();
+        Ok(Self { decoder, base, limits, pixels: 0, usual, first: None, last: 0, end: 0 })
     }
 
     /// Takes a packet, or the end; pictures are taken with [`Self::take`] until there is none.
@@ -48,6 +51,11 @@ impl Pictures {
             return Ok(None);
         };
         check_size((picture.width(), picture.height()), &self.limits)?;
+        self.pixels += u64::from(picture.width()) * u64::from(picture.height());
+        if self.pixels > self.limits.max_decoded_pixels {
+            #[expect(clippy::cast_precision_loss, reason = "a text for people")]
+            return Err(too_much_work(self.pixels as f64, &self.limits));
+        }
         let at = match picture.timestamp() {
             Some(at) => from_base(at, self.base, VIDEO_HZ),
             None => self.end,

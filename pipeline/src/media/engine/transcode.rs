@@ -4,24 +4,24 @@
 //! However one part ends, the others find their queue closed and end too; the first real reason is the answer.
 
 use std::num::NonZero;
+use std::sync::atomic::AtomicI64;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, ScopedJoinHandle};
 
-use super::assemble::{self, Coded, Plan};
+use super::assemble::{self, Coded, Plan, Position};
 use super::feeder::Feeder;
 use super::input::Source;
 use super::ladder::{Rung, rungs};
+use super::pacing::shown_rate;
 use super::rung::{self, Orders, Step};
 use super::time::{AUDIO_HZ, VIDEO_HZ};
 use super::{EngineError, Speaker};
-use crate::media::protocol::{Message, Request};
+use crate::media::protocol::{Limits, Message, Request};
 use crate::video::MediaFacts;
 
 /// Pictures between two rungs, as references; packets between the encoders and the assembler.
 const PICTURES_WAITING: usize = 4;
 const PACKETS_WAITING: usize = 64;
-/// Pictures per second that leave the ladder at most.
-const MOST_PICTURES_PER_SECOND: f64 = 60.0;
 
 pub(super) fn run(request: &Request, speaker: &mut Speaker<'_>) -> Result<(), EngineError> {
     let mut source = Source::open(&request.input, &request.limits)?;
@@ -30,15 +30,16 @@ pub(super) fn run(request: &Request, speaker: &mut Speaker<'_>) -> Result<(), En
     let plans = plans(&rungs, source.sound.is_some());
     let sound_track = rungs.len();
     let total_us = source.declared_us.unwrap_or(0);
+    let position = Position { decoded_us: AtomicI64::new(0), total_us };
     let (packets, coded) = sync_channel(PACKETS_WAITING);
 
     let facts = thread::scope(|scope| {
-        let assembler = scope.spawn(|| assemble::run(plans, total_us, coded, speaker));
-        let (pictures, orders) = connect(rungs, &source, &packets);
+        let assembler = scope.spawn(|| assemble::run(plans, &position, coded, speaker));
+        let (pictures, orders) = connect(rungs, &source, &request.limits, &packets);
         let rungs: Vec<_> =
             orders.into_iter().map(|orders| scope.spawn(move || rung::run(&orders))).collect();
         let fed = Feeder::new(&source, &request.limits, pictures, sound_track, packets)
-            .and_then(|feeder| feeder.run(&mut source));
+            .and_then(|feeder| feeder.run(&mut source, &position.decoded_us));
         let others = rungs.into_iter().chain([assembler]).map(ended).collect();
         first_reason(fed, others)
     })?;
@@ -66,12 +67,14 @@ fn plans(rungs: &[Rung], has_sound: bool) -> Vec<Plan> {
 fn connect(
     rungs: Vec<Rung>,
     source: &Source,
+    limits: &Limits,
     packets: &SyncSender<Coded>,
 ) -> (Option<(SyncSender<Step>, Rung)>, Vec<Orders>) {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let threads = (cores / rungs.len().max(1)).max(1);
     let declared = source.facts.video.as_ref().map_or(0.0, |video| video.frame_rate);
-    let frame_rate = if declared > 0.0 { declared.min(MOST_PICTURES_PER_SECOND) } else { 25.0 };
+    let declared = if declared > 0.0 { declared } else { 25.0 };
+    let frame_rate = shown_rate(declared, limits.max_frame_rate);
     let mut next = None;
     let mut orders = Vec::new();
     for (track, rung) in rungs.into_iter().enumerate().rev() {
