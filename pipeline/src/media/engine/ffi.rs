@@ -8,8 +8,9 @@ use std::ptr;
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::ffi;
 use ffmpeg_next::format::context::{Input, Output, StreamIo};
+use ffmpeg_next::packet::Ref;
 use ffmpeg_next::util::interrupt;
-use ffmpeg_next::{Dictionary, Error, Rational, Stream, codec, frame};
+use ffmpeg_next::{Dictionary, Error, Packet, Rational, Stream, codec, frame};
 
 use super::EngineError;
 use super::guarded::{Guarded, asked};
@@ -128,6 +129,13 @@ pub(super) fn read_error(input: &Input) -> Option<Error> {
     // SAFETY: `pb` is ours, set at open.
     let code = unsafe { (*(*input.as_ptr()).pb).error };
     (code < 0 && code != ffi::AVERROR_EOF).then(|| Error::from(code))
+}
+
+/// Whether a packet is decoded only for what comes after it: what lies before an edit is not shown.
+#[expect(unsafe_code, reason = "the safe interface drops the flag")]
+pub(super) fn is_preroll(packet: &Packet) -> bool {
+    // SAFETY: reads one field of a live packet.
+    unsafe { (*packet.as_ptr()).flags & ffi::AV_PKT_FLAG_DISCARD != 0 }
 }
 
 /// Whether the container's duration is only bytes divided by a bit rate.

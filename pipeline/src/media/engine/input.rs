@@ -150,7 +150,11 @@ impl Source {
         };
         let stamps = Stamps { dts: packet.dts(), pts: packet.pts(), duration: packet.duration() };
         let Some(timeline) = &mut self.timeline else { return };
-        let placed = timeline.place(slot, stamps, base);
+        let placed = if ffi::is_preroll(packet) {
+            timeline.follow(slot, stamps, base)
+        } else {
+            timeline.place(slot, stamps, base)
+        };
         if let Some(at) = placed.dts.or(placed.pts) {
             self.position_us = self.position_us.max(from_base(at, base, MICROSECONDS));
         }
