@@ -31,6 +31,7 @@ mod picture_side;
 mod pictures;
 mod poster;
 mod rung;
+mod sample_line;
 mod sniff;
 mod sound;
 mod sound_side;

@@ -3,7 +3,8 @@
 use super::decode::Decoder;
 use super::input::{Source, Track};
 use super::limits::too_long;
-use super::sound::{Format, Sound, Start};
+use super::sample_line::{Format, Start};
+use super::sound::Sound;
 use super::time::{MICROSECONDS, ticks, to_ms};
 use super::verdict::check_complete;
 use super::{EngineError, Speaker};

@@ -8,7 +8,8 @@ use super::assemble::{Coded, Prepared};
 use super::decode::Decoder;
 use super::fragments::Fragments;
 use super::input::{Chosen, Source};
-use super::sound::{Format, Sound, Start};
+use super::sample_line::{Format, Start};
+use super::sound::Sound;
 use super::time::{AUDIO_HZ, VIDEO_HZ, ticks};
 use crate::media::protocol::{Limits, Message, RenditionKind};
 
