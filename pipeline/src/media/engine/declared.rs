@@ -14,8 +14,8 @@ use super::time::{MICROSECONDS, from_base, to_ms};
 use super::{EngineError, ffi, open};
 use crate::video::{AudioFacts, FailureCause, MediaFacts, VideoFacts};
 
-/// The best stream of a kind, of those in an accepted codec: the container's default first, then the larger picture or the
-/// more channels. A cover picture is no video.
+/// The best stream of a kind, of those in an accepted codec: the container's default first, then the larger picture, or
+/// of sounds the first. A cover picture is no video.
 /// A file whose pictures, or whose sound, are all in other codecs is refused: to show it without them would lose what its
 /// owner sees and hears in it, and nobody would be told.
 pub(super) fn best(input: &Input, kind: media::Type) -> Result<Option<Stream<'_>>, EngineError> {
@@ -29,8 +29,8 @@ pub(super) fn best(input: &Input, kind: media::Type) -> Result<Option<Stream<'_>
         .filter(|stream| open::accepted(stream.parameters().id()).is_some())
         .max_by_key(|stream| {
             let declared = ffi::declared(stream);
-            let size = u64::from(declared.width) * u64::from(declared.height)
-                + u64::from(declared.channels);
+            let pixels = u64::from(declared.width) * u64::from(declared.height);
+            let size = pixels + u64::from(declared.channels.min(1));
             let default = stream.disposition().contains(Disposition::DEFAULT);
             (size > 0, default, size, std::cmp::Reverse(stream.index()))
         });
