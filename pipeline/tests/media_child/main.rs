@@ -2,6 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod clips;
+mod heard;
 mod refusals;
+mod sound;
+mod sync;
 mod tasks;
 mod transcodes;
