@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const HARD_LIMIT: usize = 400;
-const DOMAIN: &[&str] = &["video", "stage", "job", "event", "retry", "clock"];
+const DOMAIN: &[&str] = &["video", "stage", "job", "event", "retry", "clock", "metrics"];
 const DOORS: &[&str] = &["queue", "storage", "db", "media", "speech"];
 const STAGES: &[&str] = &["duplicate_detection", "transcode", "speech_to_text", "embeddings"];
 
@@ -19,17 +19,18 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("stages", &["storage", "media", "speech"]),
 ];
 
-/// Each foreign crate, and the only room of the pipeline that sees it.
-const FOREIGN: &[(&str, &str)] = &[
-    ("ffmpeg_next", "media"),
-    ("sqlx", "db"),
-    ("redis", "queue"),
-    ("deadpool_redis", "queue"),
-    ("minio", "storage"),
-    ("rusty_s3", "storage"),
-    ("reqwest", "speech"),
-    ("tract_onnx", "speech"),
-    ("backoff", "retry"),
+/// Each foreign crate, and the rooms of the pipeline that see it. Of `reqwest` two doors have need: MinIO's figures are
+/// behind a call that is no S3, which its crate cannot make.
+const FOREIGN: &[(&str, &[&str])] = &[
+    ("ffmpeg_next", &["media"]),
+    ("sqlx", &["db"]),
+    ("redis", &["queue"]),
+    ("deadpool_redis", &["queue"]),
+    ("minio", &["storage"]),
+    ("rusty_s3", &["storage"]),
+    ("reqwest", &["speech", "storage"]),
+    ("tract_onnx", &["speech"]),
+    ("backoff", &["retry"]),
 ];
 
 /// What the domain is made of.
@@ -94,8 +95,8 @@ fn a_stage_does_not_know_another_stage() {
 fn a_foreign_crate_is_seen_by_one_door_only() {
     let mut breaches = Vec::new();
     for source in sources("pipeline/src") {
-        for (foreign, door) in FOREIGN {
-            if source.room != *door && mentions(&source.code, foreign) {
+        for (foreign, doors) in FOREIGN {
+            if !doors.contains(&source.room.as_str()) && mentions(&source.code, foreign) {
                 breaches.push(format!("{} uses {foreign}", source.path.display()));
             }
         }

@@ -51,6 +51,16 @@ impl Db {
         Ok(events)
     }
 
+    /// How many wait for an operator.
+    #[tracing::instrument(name = "db.quarantined_events.count", skip_all)]
+    pub async fn quarantined_waiting(&self) -> Result<u64, DbError> {
+        let count: i64 =
+            sqlx::query_scalar("select count(*) from quarantined_events where replayed_at is null")
+                .fetch_one(self.pool())
+                .await?;
+        Ok(u64::try_from(count).unwrap_or(0))
+    }
+
     /// One event with its body.
     #[tracing::instrument(name = "db.quarantined_events.get", skip_all, err)]
     pub async fn quarantined_event(&self, id: i64) -> Result<Option<QuarantinedEvent>, DbError> {

@@ -19,6 +19,8 @@ pub struct Claim {
     pub failures: i32,
     /// Media children that died on it before this one.
     pub crashes: i32,
+    /// How long it had been due.
+    pub waited: Duration,
 }
 
 #[derive(sqlx::FromRow)]
@@ -34,6 +36,7 @@ struct ClaimRow {
     version_id: Option<String>,
     size_bytes: Option<i64>,
     sha256: Option<Vec<u8>>,
+    waited_s: f64,
 }
 
 impl Db {
@@ -53,7 +56,8 @@ impl Db {
         let row: Option<ClaimRow> = sqlx::query_as(
             "with c as (
                select j.id, v.state in ('processing', 'ready') as wanted,
-                      v.object_key, v.etag, v.version_id, v.size_bytes, v.sha256
+                      v.object_key, v.etag, v.version_id, v.size_bytes, v.sha256,
+                      greatest(0, extract(epoch from now() - j.run_at))::float8 as waited_s
                  from jobs j join videos v on v.id = j.video_id
                 where j.id = $1 and j.state = 'pending' and j.run_at <= now()
                   and not exists (select 1 from paused_queues p where p.stage = j.stage)
@@ -188,6 +192,7 @@ impl ClaimRow {
             },
             failures: self.failures,
             crashes: self.crashes,
+            waited: Duration::try_from_secs_f64(self.waited_s).unwrap_or_default(),
         })
     }
 }

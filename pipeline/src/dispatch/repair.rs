@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Dispatcher, Held};
 use crate::job::JobId;
+use crate::metrics;
 use crate::retry::MAX_LOST_WORKERS;
 use crate::stage::Stage;
 
@@ -22,6 +23,7 @@ impl Dispatcher {
                 dispatched.into_iter().filter(|id| !there.contains(id)).collect();
             if !lost.is_empty() {
                 self.db.undispatch(&lost).await?;
+                metrics::REDISPATCHED[stage].add(lost.len());
                 tracing::warn!(%stage, jobs = lost.len(), "ids were missing in Redis, pushing again");
             }
         }
@@ -31,6 +33,7 @@ impl Dispatcher {
     /// Takes back jobs whose worker is gone, by the database's clock.
     pub(super) async fn sweep(&self) -> Result<(), Held> {
         for job in self.db.sweep(MAX_LOST_WORKERS).await? {
+            metrics::EXPIRED_LEASES.add(1);
             tracing::warn!(job.id = %job, "lease ran out: its worker is gone or stuck");
         }
         Ok(())
@@ -41,6 +44,7 @@ impl Dispatcher {
         for stage in Stage::ALL {
             let moved = self.queue.reap(stage).await?;
             if moved > 0 {
+                metrics::REAPED[stage].add(moved);
                 tracing::warn!(%stage, jobs = moved, "returned the ids of a dead worker to the queue");
             }
         }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock;
 use crate::db::{Announcer, Db, DbError};
 use crate::event::{CreatedObject, bare_etag};
+use crate::metrics;
 use crate::retry::Outage;
 use crate::storage::{ObjectInfo, Storage, StorageError};
 use crate::video::VideoId;
@@ -51,6 +52,7 @@ pub async fn run(config: ReconcileConfig, db: Db, storage: Storage, stop: Cancel
         let pause = match reconciler.round().await {
             Ok(found) => {
                 let found = found.len();
+                metrics::RECONCILED.add(found);
                 if outage.worked() {
                     tracing::info!("reconcile goes on");
                 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::StageError;
 use crate::media::MediaError;
+use crate::metrics::{self, ChildEnd};
 use crate::storage::StorageError;
 use crate::video::FailureCause;
 
@@ -52,6 +53,7 @@ impl StageError {
 
 impl From<MediaError> for StageError {
     fn from(error: MediaError) -> Self {
+        count(&error);
         match error {
             MediaError::Failed { cause, detail } => Self::Fail { cause, detail },
             MediaError::Crashed(detail) => Self::Crashed(detail),
@@ -68,6 +70,18 @@ impl From<MediaError> for StageError {
             MediaError::Io(_) => Self::Outage(error.to_string()),
         }
     }
+}
+
+fn count(error: &MediaError) {
+    let end = match error {
+        // It ended by itself, and well: the file is at fault.
+        MediaError::Failed { .. } => return,
+        MediaError::Crashed(_) => ChildEnd::Crashed,
+        MediaError::DeadlineExceeded(_) => ChildEnd::Deadline,
+        MediaError::Stalled(_) => ChildEnd::Stalled,
+        MediaError::Io(_) => ChildEnd::Broken,
+    };
+    metrics::CHILD_ENDS[end].add(1);
 }
 
 fn spoken(duration: Duration) -> String {

@@ -11,6 +11,7 @@ use minio::s3::http::BaseUrl;
 use minio::s3::types::Region;
 use minio::s3::{MinioClient, MinioClientBuilder};
 use rusty_s3::UrlStyle;
+use url::Url;
 
 use super::error::{chain, classify};
 use super::{StorageConfig, StorageError};
@@ -24,6 +25,7 @@ pub struct Storage {
 pub(super) struct Inner {
     pub(super) client: MinioClient,
     pub(super) bucket: String,
+    pub(super) endpoint: Url,
     /// The bucket as users reach it, for URLs only.
     pub(super) public: rusty_s3::Bucket,
     pub(super) signer: rusty_s3::Credentials,
@@ -92,7 +94,8 @@ impl Storage {
         let signer =
             rusty_s3::Credentials::new(config.access_key.clone(), config.secret_key.clone());
         let bucket = config.bucket.clone();
-        Ok(Self { inner: Arc::new(Inner { client, bucket, public, signer }) })
+        let endpoint = config.endpoint.clone();
+        Ok(Self { inner: Arc::new(Inner { client, bucket, endpoint, public, signer }) })
     }
 
     #[must_use]

@@ -8,6 +8,7 @@
 mod attempts;
 mod client;
 mod error;
+mod figures;
 pub mod key;
 mod notification;
 mod objects;
@@ -24,6 +25,7 @@ use url::Url;
 
 pub use client::Storage;
 pub use error::StorageError;
+pub use figures::{EventFigures, TargetFigures};
 pub use key::StorageKey;
 pub use notification::{
     DURABLE_TARGET, IMMEDIATE_TARGET, MissingTarget, NotificationReport, missing_target_help,

@@ -80,7 +80,8 @@ impl Storage {
     }
 
     /// One rule per target, for the four events under `raw-uploads/`. Rules of others are kept. The rules are written
-    /// even if they read right: only writing makes MinIO say whether it still has the targets.
+    /// even if they read right: only writing makes MinIO say whether it still has the targets. All at once, so that no
+    /// event falls between two writes; one by one only to find out which target is missing.
     pub async fn ensure_notifications(
         &self,
         targets: &[String],
@@ -91,6 +92,14 @@ impl Storage {
         let mut report =
             NotificationReport { rules: Vec::new(), missing: Vec::new(), foreign: kept.len() };
         let patience = Instant::now() + TARGET_WAIT;
+        let all: Vec<QueueConfig> =
+            kept.iter().cloned().chain(targets.iter().map(|target| rule(target))).collect();
+        if self.write_known(&all, patience).await? {
+            let rules =
+                targets.iter().map(|to| (to.clone(), Ensured::from_state(state_of(&ours, to))));
+            report.rules = rules.collect();
+            return self.read_back(report).await;
+        }
         for target in targets {
             let mut with = kept.clone();
             with.push(rule(target));
@@ -111,6 +120,13 @@ impl Storage {
                 )));
             }
         }
+        self.read_back(report).await
+    }
+
+    async fn read_back(
+        &self,
+        report: NotificationReport,
+    ) -> Result<NotificationReport, StorageError> {
         let after = self.read_rules().await?;
         match report.rules.iter().find(|(target, _)| state_of(&after, target) != SetupState::Right)
         {

@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
@@ -16,6 +16,7 @@ use super::held::{Hold, Stop};
 use super::reports::Clerk;
 use crate::db::Claim;
 use crate::job::Lease;
+use crate::metrics;
 use crate::stages::{Outcome, Report, StageContext, StageError, Tools};
 use crate::video::Source;
 
@@ -59,7 +60,7 @@ pub(super) async fn attend<R, F>(
     R: Fn(Attempt) -> F + Send + Sync + 'static,
     F: Future<Output = Result<Outcome, StageError>> + Send + 'static,
 {
-    let lease = hold.lease;
+    let (lease, claimed_at) = (hold.lease, Instant::now());
     let past = Past {
         failures: claim.failures,
         crashes: claim.crashes,
@@ -71,6 +72,7 @@ pub(super) async fn attend<R, F>(
     }
     let ending = Ending::of(hold.stopped(), ended, past);
     commit::settle(&worker.db, &hold, ending).await;
+    metrics::JOB_RUNS[lease.stage].observe(claimed_at.elapsed());
     // A crash here leaves an id whose next claim matches no row.
     worker.forget(lease.stage, lease.job).await;
     drop(hold);

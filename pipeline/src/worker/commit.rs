@@ -11,6 +11,7 @@ use super::ending::Ending;
 use super::held::Hold;
 use crate::db::{Commit, Db, DbError, DuplicateCommit, Retried};
 use crate::job::Lease;
+use crate::metrics::{self, AttemptEnd};
 use crate::retry::Backoff;
 use crate::stages::{Embedded, Outcome, Transcoded};
 use crate::video::{FailureCause, VideoId};
@@ -188,8 +189,9 @@ fn to_json<T: serde::Serialize>(value: &T) -> Result<Value, DbError> {
     serde_json::to_value(value).map_err(|error| DbError::Statement(error.to_string()))
 }
 
-/// The one line per attempt.
+/// The one line per attempt, and the one count.
 fn log(lease: &Lease, ending: &Ending, settled: &Settled) {
+    metrics::ATTEMPTS[lease.stage][end_of(settled, ending)].add(1);
     let _job = tracing::info_span!(
         "job",
         video.id = %lease.video,
@@ -225,5 +227,20 @@ fn log(lease: &Lease, ending: &Ending, settled: &Settled) {
             }
         }
         (Settled::Applied | Settled::Dead, Ending::Nothing) => {}
+    }
+}
+
+/// What is counted.
+fn end_of(settled: &Settled, ending: &Ending) -> AttemptEnd {
+    match (settled, ending) {
+        (Settled::Stale, _) | (_, Ending::Nothing) => AttemptEnd::Stale,
+        (Settled::Unknown, _) => AttemptEnd::Unknown,
+        (Settled::Refused(_), _) => AttemptEnd::Refused,
+        (Settled::Waiting | Settled::OriginalNotReady, _) => AttemptEnd::Waiting,
+        (Settled::Applied | Settled::Dead, Ending::Done(_)) => AttemptEnd::Done,
+        (Settled::Applied | Settled::Dead, Ending::Release { .. }) => AttemptEnd::Released,
+        (Settled::Applied, Ending::Retry { .. }) => AttemptEnd::Retried,
+        (Settled::Dead, Ending::Retry { .. })
+        | (Settled::Applied | Settled::Dead, Ending::Dead { .. }) => AttemptEnd::Dead,
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::job::{JobId, Lease};
+use crate::metrics::{self, AttemptStop};
 
 /// Why an attempt must stop. The first reason stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +19,17 @@ pub(super) enum Stop {
     Unrenewed,
     Deadline,
     Shutdown,
+}
+
+impl Stop {
+    const fn counted(self) -> AttemptStop {
+        match self {
+            Stop::LeaseLost => AttemptStop::LeaseLost,
+            Stop::Unrenewed => AttemptStop::Unrenewed,
+            Stop::Deadline => AttemptStop::Deadline,
+            Stop::Shutdown => AttemptStop::Shutdown,
+        }
+    }
 }
 
 /// All leases of one worker.
@@ -44,7 +56,9 @@ struct Switch {
 
 impl Switch {
     fn stop(&self, reason: Stop) {
-        self.reason.get_or_init(|| reason);
+        if self.reason.set(reason).is_ok() {
+            metrics::STOPS[reason.counted()].add(1);
+        }
         self.token.cancel();
     }
 }

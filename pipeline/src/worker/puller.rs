@@ -11,6 +11,7 @@ use super::breaker::{Breaker, Passage};
 use super::{STORAGE_PING, Worker};
 use crate::db::DbError;
 use crate::job::JobId;
+use crate::metrics;
 use crate::retry::Outage;
 use crate::stage::Stage;
 use crate::stages::{Outcome, StageError};
@@ -73,12 +74,16 @@ where
             let sent_at = Instant::now();
             match self.db.claim(id, self.id, self.config.lease, deadline).await {
                 Ok(Some(claim)) => {
+                    metrics::JOB_WAITS[stage].observe(claim.waited);
                     let hold = self.held.hold(claim.lease, sent_at);
                     self.jobs.spawn(attempt::attend(Arc::clone(self), claim, hold, slot));
                     return;
                 }
                 // Somebody else's, done, or not yet due: an old id. The row is all that counts.
-                Ok(None) => return self.forget(stage, id).await,
+                Ok(None) => {
+                    metrics::EMPTY_CLAIMS[stage].add(1);
+                    return self.forget(stage, id).await;
+                }
                 // A cut connection may have claimed it all the same: then the lease runs out and the sweep returns it.
                 Err(error @ (DbError::Unavailable(_) | DbError::Unusable(_))) => {
                     let setback = outage.failed();
