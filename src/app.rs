@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::dev::Server;
 use pipeline::db::schema::SchemaMismatch;
 use pipeline::db::{Db, DbError};
 use pipeline::media::Media;
@@ -20,11 +21,16 @@ use pipeline::storage::{Storage, StorageError};
 use pipeline::{dispatch, reconcile, worker};
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::event_rules;
 use crate::http;
 use crate::lifecycle::Lifecycle;
+use crate::readiness::Readiness;
 
+/// The settings of the main address, for errors.
+const API: &str = "API_HOST and API_PORT";
 const POSTGRES_PAUSE: Duration = Duration::from_millis(500);
 const POSTGRES_REMINDER: u32 = 20;
 
@@ -32,9 +38,9 @@ const POSTGRES_REMINDER: u32 = 20;
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     #[error(
-        "cannot listen on {address}: {source}. Is another program there? API_HOST and API_PORT choose another place"
+        "cannot listen on {address}: {source}. Is another program there? {settings} choose another place"
     )]
-    Listen { address: SocketAddr, source: io::Error },
+    Listen { address: SocketAddr, source: io::Error, settings: &'static str },
     #[error("DATABASE_URL cannot be used: {0}")]
     Database(DbError),
     #[error(transparent)]
@@ -56,8 +62,11 @@ pub struct App {
     config: Config,
     listener: TcpListener,
     address: SocketAddr,
+    metrics_listener: TcpListener,
+    metrics_address: SocketAddr,
     db: Db,
     storage: Storage,
+    queue: Queue,
     started: CancellationToken,
 }
 
@@ -65,31 +74,52 @@ pub struct App {
 #[derive(Default)]
 struct Parts {
     tasks: JoinSet<()>,
+    /// Those of them that servers outlive.
+    loops: TaskTracker,
     names: HashMap<Id, &'static str>,
 }
 
 impl App {
     /// Binds the configured address; port 0 takes a free one.
     pub fn build(config: Config) -> Result<Self, AppError> {
-        let listener = TcpListener::bind(config.listen)
-            .map_err(|source| AppError::Listen { address: config.listen, source })?;
+        let listener = bind(config.listen, API)?.0;
         Self::build_on(listener, config)
     }
 
     /// For whoever must know the address before the rest of the configuration is known.
     pub fn build_on(listener: TcpListener, config: Config) -> Result<Self, AppError> {
-        let address = listener
-            .local_addr()
-            .map_err(|source| AppError::Listen { address: config.listen, source })?;
+        let address = listener.local_addr().map_err(|source| AppError::Listen {
+            address: config.listen,
+            source,
+            settings: API,
+        })?;
+        let (metrics_listener, metrics_address) =
+            bind(config.metrics_listen, "METRICS_HOST and METRICS_PORT")?;
         let db = Db::connect(&config.database_url, config.database_max_connections)
             .map_err(AppError::Database)?;
         let storage = Storage::new(&config.storage).map_err(AppError::Storage)?;
-        Ok(Self { config, listener, address, db, storage, started: CancellationToken::new() })
+        let queue = Queue::new(&config.queue).map_err(AppError::Queue)?;
+        Ok(Self {
+            config,
+            listener,
+            address,
+            metrics_listener,
+            metrics_address,
+            db,
+            storage,
+            queue,
+            started: CancellationToken::new(),
+        })
     }
 
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    #[must_use]
+    pub fn metrics_address(&self) -> SocketAddr {
+        self.metrics_address
     }
 
     /// Fires when all parts run.
@@ -101,22 +131,35 @@ impl App {
     /// Runs until the lifecycle stops it and every part has ended, or until a part fails.
     pub async fn run(self, lifecycle: &Lifecycle) -> Result<(), AppError> {
         let soft = lifecycle.soft();
-        if !self.wait_for_postgres(&soft).await? {
-            return Ok(());
-        }
+        let (db, queue, storage) = (self.db.clone(), self.queue.clone(), self.storage.clone());
+        let readiness = Readiness::new(db, queue, storage, soft.clone());
         let mut parts = Parts::default();
-        self.start_http(&mut parts, &soft)?;
+        // From the beginning, and to the end: what is wrong meanwhile is what operators want to see.
+        self.start_metrics(&mut parts, &readiness, &soft)?;
+        if !self.wait_for_postgres(&readiness, &soft).await? {
+            return parts.run(lifecycle).await;
+        }
         self.start_loops(&mut parts, lifecycle)?;
+        self.start_http(&mut parts, &readiness, &soft)?;
         self.started.cancel();
-        tracing::info!(address = %self.address, roles = ?self.config.roles, "started");
+        tracing::info!(
+            address = %self.address,
+            metrics = %self.metrics_address,
+            roles = ?self.config.roles,
+            "started"
+        );
         let outcome = parts.run(lifecycle).await;
         tracing::info!("stopped");
         outcome
     }
 
     /// Alive, but serving nothing, until the schema is known to be ours. False when stopped meanwhile.
-    async fn wait_for_postgres(&self, soft: &CancellationToken) -> Result<bool, AppError> {
-        let alive = self.server(false, false)?;
+    async fn wait_for_postgres(
+        &self,
+        readiness: &Arc<Readiness>,
+        soft: &CancellationToken,
+    ) -> Result<bool, AppError> {
+        let alive = self.server(readiness, false, false)?;
         let handle = alive.handle();
         let mut tries = 0;
         let check = async {
@@ -143,11 +186,17 @@ impl App {
         outcome
     }
 
-    fn server(&self, api: bool, webhook: bool) -> Result<actix_web::dev::Server, AppError> {
+    fn server(
+        &self,
+        readiness: &Arc<Readiness>,
+        api: bool,
+        webhook: bool,
+    ) -> Result<Server, AppError> {
         let listener = self.listener.try_clone().map_err(AppError::Http)?;
         let state = http::State {
             db: self.db.clone(),
             storage: self.storage.clone(),
+            readiness: Arc::clone(readiness),
             webhook_token: self.config.webhook_token.clone(),
             max_size_bytes: self.config.media.limits.max_size_bytes,
             api,
@@ -156,27 +205,41 @@ impl App {
         http::server(listener, state).map_err(AppError::Http)
     }
 
-    fn start_http(&self, parts: &mut Parts, soft: &CancellationToken) -> Result<(), AppError> {
-        let server = self.server(self.config.roles.api, self.config.roles.webhook)?;
-        let handle = server.handle();
-        let soft = soft.clone();
-        parts.start("http", async move {
-            let stop = async {
-                soft.cancelled().await;
-                handle.stop(true).await;
-            };
-            let (ended, ()) = tokio::join!(server, stop);
-            if let Err(error) = ended {
-                tracing::error!(%error, "the HTTP server failed");
-            }
-        });
+    /// Answers until the last loop has ended, so that a drain of minutes is seen (`/readyz` says so from its first moment)
+    /// and is not taken for a dead process.
+    fn start_http(
+        &self,
+        parts: &mut Parts,
+        readiness: &Arc<Readiness>,
+        soft: &CancellationToken,
+    ) -> Result<(), AppError> {
+        let server = self.server(readiness, self.config.roles.api, self.config.roles.webhook)?;
+        parts.serve("http", server, soft);
+        Ok(())
+    }
+
+    fn start_metrics(
+        &self,
+        parts: &mut Parts,
+        readiness: &Arc<Readiness>,
+        soft: &CancellationToken,
+    ) -> Result<(), AppError> {
+        let listener = self.metrics_listener.try_clone().map_err(AppError::Http)?;
+        let works = !self.config.roles.stages.is_empty();
+        let state = http::MetricsState {
+            db: self.db.clone(),
+            storage: self.storage.clone(),
+            readiness: Arc::clone(readiness),
+            scratch: works.then(|| self.config.scratch.clone()),
+        };
+        let server = http::metrics_server(listener, state).map_err(AppError::Http)?;
+        parts.serve("metrics", server, soft);
         Ok(())
     }
 
     fn start_loops(&self, parts: &mut Parts, lifecycle: &Lifecycle) -> Result<(), AppError> {
-        let Self { config, db, storage, .. } = self;
+        let Self { config, db, storage, queue, .. } = self;
         let (soft, hard) = (lifecycle.soft(), lifecycle.hard());
-        let queue = Queue::new(&config.queue).map_err(AppError::Queue)?;
         if config.roles.dispatch {
             let dispatch = config.dispatch.clone();
             parts.start(
@@ -188,6 +251,8 @@ impl App {
                 "reconcile",
                 reconcile::run(reconcile, db.clone(), storage.clone(), soft.clone()),
             );
+            let url = config.webhook_url.clone();
+            parts.start("event rules", event_rules::check(storage.clone(), url, soft.clone()));
         }
         if !config.roles.stages.is_empty() {
             let path = config.scratch.clone();
@@ -200,15 +265,45 @@ impl App {
                 scratch,
             };
             let worker = config.worker.clone();
-            parts.start("worker", worker::run(worker, db.clone(), queue, tools, soft, hard));
+            let run = worker::run(worker, db.clone(), queue.clone(), tools, soft, hard);
+            parts.start("worker", run);
         }
         Ok(())
     }
 }
 
+fn bind(
+    address: SocketAddr,
+    settings: &'static str,
+) -> Result<(TcpListener, SocketAddr), AppError> {
+    let refused = |source| AppError::Listen { address, source, settings };
+    let listener = TcpListener::bind(address).map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
+    Ok((listener, address))
+}
+
 impl Parts {
+    /// A loop: ends by itself after the stop.
     fn start(&mut self, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
-        let task = self.tasks.spawn(part);
+        let task = self.tasks.spawn(self.loops.track_future(part));
+        self.names.insert(task.id(), name);
+    }
+
+    /// A server: ends, with the requests it has, once there was a stop and no loop is left.
+    fn serve(&mut self, name: &'static str, server: Server, soft: &CancellationToken) {
+        let (handle, soft, loops) = (server.handle(), soft.clone(), self.loops.clone());
+        let task = self.tasks.spawn(async move {
+            let stop = async {
+                soft.cancelled().await;
+                loops.close();
+                loops.wait().await;
+                handle.stop(true).await;
+            };
+            let (ended, ()) = tokio::join!(server, stop);
+            if let Err(error) = ended {
+                tracing::error!(%error, part = name, "a server failed");
+            }
+        });
         self.names.insert(task.id(), name);
     }
 

@@ -5,15 +5,11 @@ use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use pipeline::storage::{
-    Ensured, NotificationReport, Storage, StorageConfig, missing_target_help, webhook_targets,
-};
+use pipeline::storage::{Ensured, NotificationReport, Storage, StorageConfig, webhook_targets};
 use serde_json::json;
 
-use crate::config::{MinioSettings, WEBHOOK_PATH, WebhookSettings};
-
-/// Where the durable target keeps its events, for the reader to change.
-const QUEUE_DIR: &str = "/var/lib/minio/clipstream-events";
+use crate::config::{MinioSettings, WebhookSettings};
+use crate::event_rules;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -47,7 +43,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         policy: storage.ensure_policy().await?,
         notifications: storage.ensure_notifications(&webhook_targets()).await?,
     };
-    let lines = missing_lines(&done.notifications, &args.webhook);
+    let url = args.webhook.url().ok();
+    let lines = event_rules::missing_lines(&done.notifications, url.as_ref());
     if args.json {
         writeln!(stdout(), "{:#}", done.document(&config, &lines))?;
     } else {
@@ -104,53 +101,5 @@ impl Done {
                 .collect::<Vec<_>>(),
             "event_rules_of_others": self.notifications.foreign,
         })
-    }
-}
-
-/// For each missing target, what MinIO's environment needs. The token stays a placeholder: this is read on terminals.
-fn missing_lines(report: &NotificationReport, webhook: &WebhookSettings) -> Vec<Vec<String>> {
-    let url = webhook.url().map_or_else(
-        |_| format!("http://<where MinIO reaches the daemon>:8000{WEBHOOK_PATH}"),
-        |url| url.to_string(),
-    );
-    let token = "<the MINIO_WEBHOOK_TOKEN of the daemon>";
-    let missing = report.missing.iter();
-    missing.map(|target| missing_target_help(&target.id, &url, token, QUEUE_DIR)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-    use pipeline::storage::{DURABLE_TARGET, IMMEDIATE_TARGET, MissingTarget};
-
-    use super::*;
-
-    #[derive(Parser)]
-    struct Command {
-        #[command(flatten)]
-        webhook: WebhookSettings,
-    }
-
-    #[test]
-    fn the_lines_for_a_missing_target_hold_no_secret() {
-        let command = Command::try_parse_from([
-            "clipstream",
-            "--minio-webhook-url=http://clipstream:8000/webhooks/minio/upload-complete",
-            "--minio-webhook-token=0123456789abcdef0123",
-        ])
-        .unwrap_or_else(|error| panic!("{error}"));
-        let target = |id: &str| MissingTarget { id: id.to_owned() };
-        let report = NotificationReport {
-            rules: Vec::new(),
-            missing: vec![target(IMMEDIATE_TARGET), target(DURABLE_TARGET)],
-            foreign: 0,
-        };
-        let lines = missing_lines(&report, &command.webhook);
-        assert_eq!(lines.len(), 2);
-        assert!(
-            lines[1][1].ends_with("=http://clipstream:8000/webhooks/minio/upload-complete"),
-            "{lines:?}"
-        );
-        assert!(!lines.concat().concat().contains("0123456789abcdef"), "{lines:?}");
     }
 }

@@ -12,11 +12,15 @@ use pipeline::reconcile::ReconcileConfig;
 use pipeline::speech::SpeechConfig;
 use pipeline::storage::StorageConfig;
 use pipeline::worker::WorkerConfig;
+use url::Url;
 
 use super::{
     ConfigError, DatabaseSettings, LimitSettings, MinioSettings, RedisSettings, Roles,
     SpeechSettings, WebhookSettings, WorkerSettings,
 };
+
+/// The usual one of exporters.
+pub const METRICS_PORT: u16 = 9464;
 
 #[derive(Args, Clone)]
 #[command(next_help_heading = "The daemon")]
@@ -27,6 +31,12 @@ pub struct DaemonSettings {
     /// The port that they listen on; 0 takes a free one
     #[arg(long, env = "API_PORT", default_value_t = 8000, value_name = "PORT")]
     port: u16,
+    /// The address that `/metrics` listens on; loopback, since it tells everybody who asks
+    #[arg(long, env = "METRICS_HOST", default_value = "127.0.0.1", value_name = "ADDRESS")]
+    metrics_host: IpAddr,
+    /// The port that `/metrics` listens on; 0 takes a free one
+    #[arg(long, env = "METRICS_PORT", default_value_t = METRICS_PORT, value_name = "PORT")]
+    metrics_port: u16,
     /// What this process does: api, webhook, dispatch, worker, or all. Stages may be named: worker=transcode,embeddings
     #[arg(long, env = "CLIPSTREAM_ROLES", default_value = "all", value_name = "ROLES")]
     roles: Roles,
@@ -50,12 +60,15 @@ pub struct DaemonSettings {
 #[derive(Clone)]
 pub struct Config {
     pub listen: SocketAddr,
+    pub metrics_listen: SocketAddr,
     pub database_url: String,
     pub database_max_connections: u32,
     pub storage: StorageConfig,
     pub queue: QueueConfig,
     pub speech: SpeechConfig,
     pub webhook_token: String,
+    /// Where MinIO reaches us, if that is known: for the lines that a missing event target needs.
+    pub webhook_url: Option<Url>,
     pub roles: Roles,
     pub worker: WorkerConfig,
     pub dispatch: DispatchConfig,
@@ -84,12 +97,14 @@ impl DaemonSettings {
         let drain = Duration::from_secs(self.drain_seconds);
         Ok(Config {
             listen: (self.host, self.port).into(),
+            metrics_listen: (self.metrics_host, self.metrics_port).into(),
             database_url: database.url()?.to_owned(),
             database_max_connections: database.max_connections(),
             storage: minio.storage()?,
             queue: redis.queue()?,
             speech: speech.speech()?,
             webhook_token: webhook_token.to_owned(),
+            webhook_url: webhook.url().ok(),
             roles: self.roles.clone(),
             worker: self.worker.worker(&self.roles.stages, drain),
             dispatch: self.worker.dispatch(),

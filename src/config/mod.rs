@@ -13,7 +13,7 @@ mod secret;
 mod speech;
 mod worker;
 
-pub use daemon::{Config, DaemonSettings, media_program};
+pub use daemon::{Config, DaemonSettings, METRICS_PORT, media_program};
 pub use limits::LimitSettings;
 pub use minio::{MinioSettings, WEBHOOK_PATH, WebhookSettings};
 pub use redis::RedisSettings;

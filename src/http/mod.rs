@@ -1,4 +1,4 @@
-//! The HTTP surface: the webhook, `/v1`, and whether the process lives.
+//! The HTTP surface: the webhook, `/v1`, whether the process lives and is ready; and, elsewhere, its figures.
 //!
 //! Handlers are short: they check, make one call into the pipeline, and answer. Whatever touches Postgres runs on the
 //! daemon's own runtime (`Shared::run`), so that a client who hangs up cannot cut a statement in half, and a pooled
@@ -6,6 +6,7 @@
 
 mod auth;
 mod health;
+mod metrics;
 mod problem;
 mod refusals;
 mod uploads;
@@ -31,6 +32,10 @@ use tokio_util::task::TaskTracker;
 use auth::Token;
 use problem::Problem;
 
+pub use metrics::{MetricsState, metrics_server};
+
+use crate::readiness::Readiness;
+
 /// Deliveries that may be on their way to Postgres at once; MinIO comes back with the rest.
 const MAX_DELIVERIES: usize = 64;
 
@@ -39,6 +44,7 @@ const MAX_DELIVERIES: usize = 64;
 pub struct State {
     pub db: Db,
     pub storage: Storage,
+    pub readiness: Arc<Readiness>,
     /// The shared bearer token of MinIO's webhook targets.
     pub webhook_token: String,
     /// Largest upload that is announced.
@@ -104,6 +110,12 @@ fn routes(config: &mut web::ServiceConfig, state: &State) {
             web::resource("/livez")
                 .route(web::get().to(health::livez))
                 .route(web::head().to(health::livez))
+                .default_service(refusals::only("GET, HEAD")),
+        )
+        .service(
+            web::resource("/readyz")
+                .route(web::get().to(health::readyz))
+                .route(web::head().to(health::readyz))
                 .default_service(refusals::only("GET, HEAD")),
         )
         .service(

@@ -13,9 +13,11 @@ use futures_util::StreamExt;
 use pipeline::db::{Db, DbError};
 use pipeline::intake::{self, Delivery};
 use serde_json::json;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::Shared;
+use super::metrics::{DELIVERIES, DeliveryEnd};
 use super::problem::{Code, Problem};
 use super::refusals;
 
@@ -57,12 +59,32 @@ async fn deliver(
             "a webhook call without the right token was refused; if it was MinIO, its events wait until \
              MINIO_WEBHOOK_TOKEN is the same on both sides"
         );
+        DELIVERIES[DeliveryEnd::Unauthorized].add(1);
         return Err(Problem::unauthorized());
     }
     let permit = Arc::clone(&shared.deliveries)
         .try_acquire_owned()
+        .inspect_err(|_| DELIVERIES[DeliveryEnd::Busy].add(1))
         .map_err(|_| Problem::new(Code::Unavailable, "Too many deliveries at once."))?;
-    let body = read(&request, payload).await?;
+    let stored = store(&shared, &request, payload, permit).await;
+    DELIVERIES[match &stored {
+        Ok(Delivery::Accepted { .. }) => DeliveryEnd::Accepted,
+        Ok(Delivery::Nothing) => DeliveryEnd::Nothing,
+        Ok(Delivery::Quarantined { .. }) => DeliveryEnd::Quarantined,
+        Err(_) => DeliveryEnd::Unavailable,
+    }]
+    .add(1);
+    Ok(answer(&stored?))
+}
+
+/// From the body to the commit. The permit is held until the end of both.
+async fn store(
+    shared: &Shared,
+    request: &HttpRequest,
+    payload: web::Payload,
+    permit: OwnedSemaphorePermit,
+) -> Result<Delivery, Problem> {
+    let body = read(request, payload).await?;
     let (db, bucket) = (shared.state.db.clone(), shared.state.storage.bucket().to_owned());
     let delivery = shared
         .run(async move {
@@ -70,7 +92,7 @@ async fn deliver(
             accept(&db, &bucket, &body).await
         })
         .await??;
-    Ok(answer(&delivery))
+    Ok(delivery)
 }
 
 /// A body, or the beginning of one that is too large.

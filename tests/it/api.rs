@@ -5,7 +5,7 @@ use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::http_server::{HttpServer, NOBODY, World, announcement, signing_only};
+use crate::http_server::{HttpServer, NOBODY, World, announcement, readiness, signing_only};
 use crate::support;
 
 /// Checks that an answer is a problem of this status and code, and returns it.
@@ -242,6 +242,7 @@ async fn each_half_is_served_only_where_it_is_asked_for() {
     for (api, webhook) in [(true, false), (false, true)] {
         let server = HttpServer::with(clipstream::http::State {
             db: world.db.clone(),
+            readiness: readiness(&world.db, &signing_only()),
             storage: pipeline::storage::Storage::new(&signing_only()).expect("settings"),
             webhook_token: "token".into(),
             max_size_bytes: 1 << 30,

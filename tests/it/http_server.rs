@@ -2,16 +2,20 @@
 
 use std::any::Any;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use clipstream::http::{State, server};
+use clipstream::readiness::Readiness;
 use pipeline::db::Db;
+use pipeline::queue::{Queue, QueueConfig};
 use pipeline::storage::{Storage, StorageConfig};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::support;
@@ -33,6 +37,7 @@ impl HttpServer {
     pub(crate) fn start(db: &Db, storage: &StorageConfig) -> Self {
         Self::with(State {
             db: db.clone(),
+            readiness: readiness(db, storage),
             storage: Storage::new(storage).expect("storage settings"),
             webhook_token: WEBHOOK_TOKEN.into(),
             max_size_bytes: 1 << 30,
@@ -74,6 +79,14 @@ impl Drop for HttpServer {
         // The stop is sent now; its future only waits for the end.
         drop(self.handle.stop(false));
     }
+}
+
+/// Of a process without Redis.
+pub(crate) fn readiness(db: &Db, storage: &StorageConfig) -> Arc<Readiness> {
+    let nobody = QueueConfig { url: "redis://127.0.0.1:9/0".into(), prefix: "test:".into() };
+    let queue = Queue::new(&nobody).expect("queue settings");
+    let storage = Storage::new(storage).expect("storage settings");
+    Readiness::new(db.clone(), queue, storage, CancellationToken::new())
 }
 
 /// Storage settings for tests that only sign: nobody is asked.

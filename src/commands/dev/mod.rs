@@ -20,11 +20,11 @@ use url::Url;
 
 use crate::app::App;
 use crate::config::{
-    Config, LimitSettings, Roles, SpeechSettings, WEBHOOK_PATH, WorkerSettings, cache_dir,
-    media_program,
+    Config, LimitSettings, METRICS_PORT, Roles, SpeechSettings, WEBHOOK_PATH, WorkerSettings,
+    cache_dir, media_program,
 };
 use crate::lifecycle::{Lifecycle, Signals};
-use crate::supervisor::{Stack, State, free_port};
+use crate::supervisor::{Stack, State, free_or_other, free_port};
 
 use directory::Directory;
 use notice::Notice;
@@ -129,7 +129,8 @@ async fn with_stack(
 
     let app = App::build_on(listener, config)?;
     let started = app.started();
-    let notice = Notice::new(directory, &state, stack, url, &api_key);
+    let metrics = app.metrics_address();
+    let notice = Notice::new(directory, &state, stack, url, metrics, &api_key);
     let announce = async {
         started.cancelled().await;
         notice.publish(directory)
@@ -197,6 +198,7 @@ fn config(
     let roles = Roles::all();
     Ok(Config {
         listen,
+        metrics_listen: (Ipv4Addr::LOCALHOST, free_or_other(Some(METRICS_PORT))?).into(),
         database_url: stack.postgres.url(),
         database_max_connections: MAX_CONNECTIONS,
         storage: StorageConfig {
@@ -210,6 +212,7 @@ fn config(
         queue: QueueConfig { url: stack.redis.url(), prefix: PREFIX.to_owned() },
         speech: args.speech.speech()?,
         webhook_token: state.webhook_token.clone(),
+        webhook_url: None,
         worker: args.worker.worker(&roles.stages, DRAIN),
         dispatch: args.worker.dispatch(),
         reconcile: ReconcileConfig::default(),

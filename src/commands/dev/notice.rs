@@ -1,6 +1,7 @@
 //! What a running stack tells: a banner for the person, `dev.env` for their programs. Both say the same.
 
 use std::io::{Write, stdout};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use url::Url;
@@ -14,6 +15,7 @@ use crate::supervisor::{Stack, State};
 pub(super) struct Notice {
     variables: Vec<(&'static str, String)>,
     console: String,
+    metrics: SocketAddr,
     env: PathBuf,
 }
 
@@ -23,6 +25,7 @@ impl Notice {
         state: &State,
         stack: &Stack,
         url: &Url,
+        metrics: SocketAddr,
         api_key: &str,
     ) -> Self {
         let endpoint = stack.minio.endpoint();
@@ -43,7 +46,7 @@ impl Notice {
             ("MINIO_WEBHOOK_TOKEN", state.webhook_token.clone()),
             ("MC_HOST_clipstream", endpoint.replacen("://", &format!("://{user}:{password}@"), 1)),
         ];
-        Self { variables, console: stack.minio.console(), env: directory.env() }
+        Self { variables, console: stack.minio.console(), metrics, env: directory.env() }
     }
 
     /// The file first: whoever reads the banner may use it at once.
@@ -78,6 +81,7 @@ impl Notice {
   Postgres        {database}
   Redis           {redis}
   Webhook         {webhook}   (token {token})
+  Metrics         http://{metrics}/metrics
 
   For your programs:   set -a; . '{env}'; set +a
   Upload a video:      clipstream upload FILE --watch
@@ -95,6 +99,7 @@ impl Notice {
             redis = value("REDIS_URL"),
             webhook = value("MINIO_WEBHOOK_URL"),
             token = value("MINIO_WEBHOOK_TOKEN"),
+            metrics = self.metrics,
         )
     }
 }

@@ -27,6 +27,7 @@ use super::world;
 pub(crate) struct TestApp {
     /// Without a slash at the end.
     pub(crate) url: String,
+    pub(crate) metrics_url: String,
     pub(crate) api_key: String,
     pub(crate) webhook_token: String,
     pub(crate) db: Db,
@@ -40,6 +41,11 @@ pub(crate) struct TestApp {
 }
 
 impl TestApp {
+    /// Asks it to stop, as SIGTERM would, and does not wait.
+    pub(crate) fn begin_stop(&self) {
+        self.lifecycle.stop();
+    }
+
     /// Stops it in order, as SIGTERM would, and waits for the end. Its servers stay.
     pub(crate) fn stop(&mut self) {
         self.lifecycle.stop();
@@ -93,12 +99,14 @@ pub(crate) async fn app_with(change: impl FnOnce(&mut Config)) -> TestApp {
     assert!(rules.missing.is_empty(), "{:?}", rules.missing);
 
     let app = App::build_on(listener, config).expect("a daemon");
+    let metrics_url = format!("http://{}/metrics", app.metrics_address());
     let lifecycle = Lifecycle::new();
     let started = app.started();
     let thread = run(app, lifecycle.clone());
     wait_for(&started).await;
     TestApp {
         url,
+        metrics_url,
         api_key,
         webhook_token,
         db: database.db.clone(),
@@ -123,12 +131,14 @@ fn config(
     let roles = Roles::all();
     Config {
         listen: listener.local_addr().expect("it is bound"),
+        metrics_listen: (Ipv4Addr::LOCALHOST, 0).into(),
         database_url: database.url.clone(),
         database_max_connections: 20,
         storage: minio.storage_config(),
         queue: redis.queue_config(),
         speech: defaults.speech.speech().expect("usable settings"),
         webhook_token: webhook_token.to_owned(),
+        webhook_url: None,
         worker: defaults.worker.worker(&roles.stages, Duration::from_secs(5)),
         dispatch: defaults.worker.dispatch(),
         reconcile: ReconcileConfig::default(),

@@ -23,6 +23,8 @@ impl Daemon {
     pub(crate) fn command() -> Command {
         let mut command = Command::new(super::clipstream());
         command.env_clear().current_dir(world::directory());
+        // Several daemons run at once.
+        command.env("METRICS_PORT", "0");
         for name in ["PATH", "HOME", "GOPATH", "TMPDIR", "XDG_CACHE_HOME"] {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);

@@ -49,6 +49,11 @@ pub(crate) async fn minio() -> TestMinio {
     minio_with_webhook("http://127.0.0.1:9/webhooks/minio/upload-complete", "nobody listens").await
 }
 
+/// It could not make sense of its webhook targets, and so has none.
+pub(crate) async fn minio_without_targets() -> TestMinio {
+    minio_with_webhook("", "").await
+}
+
 /// Both its webhook targets lead to `webhook_url`.
 pub(super) async fn minio_with_webhook(webhook_url: &str, webhook_token: &str) -> TestMinio {
     let bucket = "clipstream";

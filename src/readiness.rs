@@ -1,0 +1,124 @@
+//! Whether this process can do its work: asked by `/readyz`, by load balancers, by every scrape.
+//! Only Postgres decides, and a stop that has begun; without Redis or MinIO it serves, degraded. An outage of those must
+//! not take every process out of service at once.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pipeline::db::Db;
+use pipeline::queue::Queue;
+use pipeline::storage::{SetupState, Storage};
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+/// How long an answer is good for: probes come from everywhere, and each costs three round trips.
+const LIFETIME: Duration = Duration::from_secs(2);
+/// Below what a probe usually waits itself.
+const PATIENCE: Duration = Duration::from_millis(1_500);
+
+/// What a service said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Check {
+    pub name: &'static str,
+    pub works: bool,
+    pub took: Duration,
+}
+
+/// All of them, as they were a moment ago.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    pub draining: bool,
+    pub postgres: Check,
+    pub redis: Check,
+    pub minio: Check,
+}
+
+impl Report {
+    /// Whether work should be sent here.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        self.postgres.works && !self.draining
+    }
+
+    #[must_use]
+    pub fn checks(&self) -> [&Check; 3] {
+        [&self.postgres, &self.redis, &self.minio]
+    }
+}
+
+/// Asks the services, at most once in two seconds.
+pub struct Readiness {
+    db: Db,
+    queue: Queue,
+    storage: Storage,
+    draining: CancellationToken,
+    last: Mutex<Option<(Instant, [Check; 3])>>,
+}
+
+impl Readiness {
+    #[must_use]
+    pub fn new(db: Db, queue: Queue, storage: Storage, draining: CancellationToken) -> Arc<Self> {
+        Arc::new(Self { db, queue, storage, draining, last: Mutex::new(None) })
+    }
+
+    /// Those who ask at once wait for one answer.
+    pub async fn report(&self) -> Report {
+        let mut last = self.last.lock().await;
+        let checks = match *last {
+            Some((at, checks)) if at.elapsed() < LIFETIME => checks,
+            _ => {
+                // Boxed: three clients in one future.
+                let checks = Box::pin(self.ask()).await;
+                tell(last.map(|(_, before)| before), checks);
+                *last = Some((Instant::now(), checks));
+                checks
+            }
+        };
+        let [postgres, redis, minio] = checks;
+        Report { draining: self.draining.is_cancelled(), postgres, redis, minio }
+    }
+
+    async fn ask(&self) -> [Check; 3] {
+        let bucket = async {
+            match self.storage.inspect_bucket().await {
+                Ok(SetupState::Right) => Ok(()),
+                Ok(SetupState::Absent | SetupState::Different) => {
+                    Err("the bucket is not there".to_owned())
+                }
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        let (postgres, redis, minio) = tokio::join!(
+            check("postgres", async { self.db.ping().await.map_err(|e| e.to_string()) }),
+            // By a write: a Redis that only answers may have a full disk or memory, or be a replica.
+            check("redis", async { self.queue.check().await.map_err(|e| e.to_string()) }),
+            check("minio", bucket),
+        );
+        [postgres, redis, minio]
+    }
+}
+
+/// The good news; the bad one is told with what the service said.
+fn tell(before: Option<[Check; 3]>, now: [Check; 3]) {
+    for (place, check) in now.iter().enumerate() {
+        let worked = before.is_none_or(|before| before[place].works);
+        if check.works && !worked {
+            tracing::info!(service = check.name, "ready again");
+        }
+    }
+}
+
+async fn check(name: &'static str, ask: impl Future<Output = Result<(), String>>) -> Check {
+    let asked_at = Instant::now();
+    let answer = tokio::time::timeout(PATIENCE, ask).await;
+    let problem = match answer {
+        Ok(Ok(())) => None,
+        Ok(Err(problem)) => Some(problem),
+        Err(_) => Some(format!("no answer within {PATIENCE:?}")),
+    };
+    if let Some(problem) = &problem {
+        // The answer to a probe names the service only; what it said is for the log.
+        tracing::warn!(service = name, problem, "not ready");
+    }
+    Check { name, works: problem.is_none(), took: asked_at.elapsed() }
+}
