@@ -13,12 +13,13 @@ use std::time::Duration;
 use actix_web::dev::Server;
 use pipeline::db::schema::SchemaMismatch;
 use pipeline::db::{Db, DbError};
+use pipeline::gc::GcConfig;
 use pipeline::media::Media;
 use pipeline::queue::{Queue, QueueError};
 use pipeline::speech::Speech;
 use pipeline::stages::{Scratch, Tools};
 use pipeline::storage::{Storage, StorageError};
-use pipeline::{dispatch, reconcile, worker};
+use pipeline::{dispatch, gc, reconcile, worker};
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -264,6 +265,9 @@ impl App {
                 speech: Arc::new(Speech::new(config.speech.clone())),
                 scratch,
             };
+            // With the workers: who may write results has the right to delete them.
+            let gc = gc::run(GcConfig::default(), db.clone(), storage.clone(), soft.clone());
+            parts.start("gc", gc);
             let worker = config.worker.clone();
             let run = worker::run(worker, db.clone(), queue.clone(), tools, soft, hard);
             parts.start("worker", run);

@@ -3,7 +3,7 @@
 //! Three kinds of rooms, and a test that keeps them apart:
 //! - domain (`video`, `stage`, `job`, `event`, `retry`, `clock`, `metrics`): pure, no input or output;
 //! - doors (`queue`, `storage`, `db`, `media`, `speech`): one outside system each, never each other;
-//! - rooms (`stages`, `worker`, `intake`, `dispatch`, `reconcile`): the work itself, through the doors.
+//! - rooms (`stages`, `worker`, `intake`, `dispatch`, `reconcile`, `gc`): the work itself, through the doors.
 //!
 //! No HTTP server, no environment variables, no command line: those are the daemon's.
 
@@ -22,6 +22,7 @@ pub mod speech;
 pub mod storage;
 
 pub mod dispatch;
+pub mod gc;
 pub mod intake;
 pub mod reconcile;
 pub mod stages;

@@ -15,6 +15,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("intake", &["db"]),
     ("dispatch", &["db", "queue"]),
     ("reconcile", &["db", "storage"]),
+    ("gc", &["db", "storage"]),
     ("worker", &["stages", "queue", "db", "storage"]),
     ("stages", &["storage", "media", "speech"]),
 ];

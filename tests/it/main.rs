@@ -25,6 +25,7 @@ mod duplicate_detection;
 mod e2e;
 mod embeddings;
 mod event_rules;
+mod gc;
 mod harness;
 mod health;
 mod hls;

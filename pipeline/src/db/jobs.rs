@@ -71,7 +71,8 @@ impl Db {
                   set state = 'running', attempt = j.attempt + 1, worker = $2,
                       lease_until = now() + make_interval(secs => $3),
                       deadline_at = now() + make_interval(secs => $4),
-                      started_at = now(), progress = null, waits_for = null, dispatched_at = null
+                      started_at = now(), progress = null, waits_for = null, dispatched_at = null,
+                      collected_at = null
                  from c where j.id = c.id and c.wanted
                returning j.id, j.video_id, j.owner_id, j.stage, j.attempt, j.failures, j.crashes),
              a as (

@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 
 use super::attempts::{CALL, by_size, repeated};
 use super::client::{checked, real_version, unquoted, within};
+use super::key::RAW_UPLOADS;
 use super::{ListedObject, ObjectInfo, Precondition, Storage, StorageError, StorageKey};
 
 /// Most entries that S3 gives in one answer.
@@ -94,11 +95,24 @@ impl Storage {
 
     /// Deleting what is not there is fine.
     pub async fn delete(&self, key: &StorageKey) -> Result<(), StorageError> {
-        let key = key.to_string();
-        let what = self.named(&key);
+        self.delete_named(&key.to_string()).await
+    }
+
+    /// Deletes an object of our own making by a key from the table `objects`. Refuses a source, whatever is asked.
+    pub async fn delete_result(&self, key: &str) -> Result<(), StorageError> {
+        if key.starts_with(RAW_UPLOADS) {
+            return Err(StorageError::Refused(format!(
+                "{key} is a source, which only its owner deletes"
+            )));
+        }
+        self.delete_named(key).await
+    }
+
+    async fn delete_named(&self, key: &str) -> Result<(), StorageError> {
+        let (key, what) = (checked(key)?, self.named(key));
         let ended = repeated(|| {
             within(CALL, &what, async {
-                self.client().delete_object(self.bucket(), key.as_str())?.build().send().await
+                self.client().delete_object(self.bucket(), key)?.build().send().await
             })
         })
         .await;
