@@ -4,17 +4,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use pipeline::media::protocol::{Limits, Message, Request, Task};
-use pipeline::media::{Media, MediaConfig, MediaError};
+use pipeline::media::{Input, InputError, Media, MediaConfig, MediaError};
 use pipeline::video::FailureCause;
 
+use crate::clips::clip;
 use crate::scripted_child::{ScriptedChild, done};
 use crate::support::{clipstream, until};
 
 const PLENTY: Duration = Duration::from_secs(30);
 
-fn request(input: &Path) -> Request {
-    Request { input: input.to_owned(), limits: Limits::default(), task: Task::Transcode }
+fn request() -> Request {
+    Request { limits: Limits::default(), task: Task::Transcode }
 }
 
 fn media(program: PathBuf) -> Media {
@@ -24,12 +26,12 @@ fn media(program: PathBuf) -> Media {
 /// Everything that a child says, up to its end.
 async fn heard(
     media: &Media,
-    input: &Path,
+    input: impl Input,
     deadline: Duration,
 ) -> (Vec<Message>, Result<(), MediaError>) {
     let mut messages = Vec::new();
-    let request = Request { limits: media.limits().clone(), ..request(input) };
-    let mut child = match media.start(request, deadline).await {
+    let request = Request { limits: media.limits().clone(), ..request() };
+    let mut child = match media.start(request, input, deadline).await {
         Ok(child) => child,
         Err(error) => return (messages, Err(error)),
     };
@@ -43,17 +45,15 @@ async fn heard(
 }
 
 async fn scripted(child: &ScriptedChild) -> (Vec<Message>, Result<(), MediaError>) {
-    heard(&media(child.program()), Path::new("/nowhere"), PLENTY).await
+    heard(&media(child.program()), Vec::new(), PLENTY).await
 }
 
 const PROGRESS: Message = Message::Progress { done_ms: 1, total_ms: 2 };
 
 #[tokio::test]
 async fn a_file_that_is_no_media_is_refused_with_a_cause() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let input = directory.path().join("source");
-    fs::write(&input, "#EXTM3U\nfile:///etc/passwd\n").expect("a file");
-    let (_, end) = heard(&media(clipstream().to_owned()), &input, PLENTY).await;
+    let input = b"#EXTM3U\nfile:///etc/passwd\n".to_vec();
+    let (_, end) = heard(&media(clipstream().to_owned()), input, PLENTY).await;
     let Err(MediaError::Failed { cause, detail }) = end else { panic!("{end:?}") };
     assert_eq!(cause, FailureCause::UnsupportedFormat);
     assert!(!detail.is_empty());
@@ -133,7 +133,7 @@ async fn a_deadline_ends_the_whole_group() {
         .says(&PROGRESS, b"")
         .does("wait");
     let media = media(child.program());
-    let (messages, end) = heard(&media, Path::new("/nowhere"), Duration::from_millis(1500)).await;
+    let (messages, end) = heard(&media, Vec::new(), Duration::from_millis(1500)).await;
     assert_eq!(messages, [PROGRESS], "the script had begun");
     assert!(matches!(end, Err(MediaError::DeadlineExceeded(_))), "{end:?}");
     assert_gone(&pids);
@@ -145,7 +145,7 @@ async fn a_silent_child_is_stuck_and_killed() {
     let limits = Limits { max_stall_ms: 500, ..Limits::default() };
     let media = Media::new(MediaConfig { program: child.program(), limits });
     let begun = Instant::now();
-    let (_, end) = heard(&media, Path::new("/nowhere"), PLENTY).await;
+    let (_, end) = heard(&media, Vec::new(), PLENTY).await;
     assert!(matches!(end, Err(MediaError::Stalled(_))), "{end:?}");
     assert!(begun.elapsed() < PLENTY);
 }
@@ -160,7 +160,7 @@ async fn a_child_that_repeats_its_progress_is_stuck() {
     let limits = Limits { max_stall_ms: 700, ..Limits::default() };
     let media = Media::new(MediaConfig { program: child.program(), limits });
     let begun = Instant::now();
-    let (messages, end) = heard(&media, Path::new("/nowhere"), PLENTY).await;
+    let (messages, end) = heard(&media, Vec::new(), PLENTY).await;
     assert!(matches!(end, Err(MediaError::Stalled(_))), "{end:?}");
     assert!(messages.len() > 3, "it spoke all the while: {}", messages.len());
     assert!(begun.elapsed() < PLENTY);
@@ -175,7 +175,7 @@ async fn a_child_that_makes_progress_is_left_alone() {
     let child = child.says(&done(8), b"");
     let limits = Limits { max_stall_ms: 1_500, ..Limits::default() };
     let media = Media::new(MediaConfig { program: child.program(), limits });
-    let (messages, end) = heard(&media, Path::new("/nowhere"), PLENTY).await;
+    let (messages, end) = heard(&media, Vec::new(), PLENTY).await;
     assert!(end.is_ok(), "{end:?}");
     assert_eq!(messages.len(), 9);
 }
@@ -190,8 +190,8 @@ async fn a_child_that_waits_for_its_parent_is_not_stuck() {
         .says(&done(1), b"");
     let limits = Limits { max_stall_ms: 1_000, ..Limits::default() };
     let media = Media::new(MediaConfig { program: child.program(), limits });
-    let request = Request { limits: media.limits().clone(), ..request(Path::new("/nowhere")) };
-    let mut process = media.start(request, PLENTY).await.expect("a start");
+    let request = Request { limits: media.limits().clone(), ..request() };
+    let mut process = media.start(request, Vec::new(), PLENTY).await.expect("a start");
     assert!(process.next().await.expect("a message").is_some());
     tokio::time::sleep(Duration::from_millis(1_200)).await;
     assert!(process.next().await.expect("the same again, and no stall").is_some());
@@ -210,7 +210,7 @@ async fn an_overdue_child_is_asked_to_end_before_it_is_killed() {
         .does("while :; do /bin/sleep 0.05; done");
     let limits = Limits { max_stall_ms: 500, ..Limits::default() };
     let media = Media::new(MediaConfig { program: child.program(), limits });
-    let (_, end) = heard(&media, Path::new("/nowhere"), PLENTY).await;
+    let (_, end) = heard(&media, Vec::new(), PLENTY).await;
     assert!(matches!(end, Err(MediaError::Stalled(_))), "{end:?}");
     assert!(asked.exists(), "it had no chance to end by itself");
     assert_gone(&pids);
@@ -231,7 +231,7 @@ async fn whoever_does_not_listen_is_killed_a_moment_later() {
     let limits = Limits { max_stall_ms: 300, ..Limits::default() };
     let media = Media::new(MediaConfig { program: child.program(), limits });
     let begun = Instant::now();
-    let (_, end) = heard(&media, Path::new("/nowhere"), PLENTY).await;
+    let (_, end) = heard(&media, Vec::new(), PLENTY).await;
     assert!(matches!(end, Err(MediaError::Stalled(_))), "{end:?}");
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     assert_gone(&pids);
@@ -241,7 +241,7 @@ async fn whoever_does_not_listen_is_killed_a_moment_later() {
 async fn the_child_is_told_its_deadline() {
     let child = ScriptedChild::new().says(&done(1), b"");
     let media = media(child.program());
-    let mut process = media.start(request(Path::new("/nowhere")), PLENTY).await.expect("a start");
+    let mut process = media.start(request(), Vec::new(), PLENTY).await.expect("a start");
     while process.next().await.expect("no error").is_some() {}
     let told = fs::read_dir(child.path("")).expect("the directory").filter_map(Result::ok);
     let request = told
@@ -262,7 +262,7 @@ async fn dropping_the_process_leaves_nothing_running() {
         .says(&PROGRESS, b"")
         .does("wait");
     let media = media(child.program());
-    let mut process = media.start(request(Path::new("/nowhere")), PLENTY).await.expect("a start");
+    let mut process = media.start(request(), Vec::new(), PLENTY).await.expect("a start");
     assert!(process.next().await.expect("a message").is_some());
     drop(process);
     assert_gone(&pids);
@@ -274,7 +274,7 @@ async fn a_wait_that_is_given_up_loses_no_byte() {
     let child =
         ScriptedChild::new().says(&Message::Pcm { start_us: 7 }, &payload).says(&done(1), b"");
     let media = media(child.program());
-    let mut process = media.start(request(Path::new("/nowhere")), PLENTY).await.expect("a start");
+    let mut process = media.start(request(), Vec::new(), PLENTY).await.expect("a start");
     let mut heard = Vec::new();
     while heard.len() < 2 {
         // Far too short for the whole frame, over and over.
@@ -294,7 +294,7 @@ async fn a_wait_that_is_given_up_loses_no_byte() {
 async fn a_death_is_told_however_often_the_wait_for_it_is_given_up() {
     let child = ScriptedChild::new().says(&PROGRESS, b"").does("echo alas >&2; kill -SEGV $$");
     let media = media(child.program());
-    let mut process = media.start(request(Path::new("/nowhere")), PLENTY).await.expect("a start");
+    let mut process = media.start(request(), Vec::new(), PLENTY).await.expect("a start");
     let mut end = Ok(None);
     while !matches!(end, Err(MediaError::Crashed(_))) {
         let short = Duration::from_micros(200);
@@ -321,6 +321,84 @@ async fn the_child_gets_no_environment() {
         .filter(|line| !["PWD=", "OLDPWD=", "SHLVL=", "_="].iter().any(|own| line.starts_with(own)))
         .collect();
     assert!(foreign.is_empty(), "{foreign:?}");
+}
+
+/// As large as it says; readable up to a point.
+struct Broken {
+    clip: Vec<u8>,
+    readable_bytes: u64,
+    error: InputError,
+}
+
+impl Input for Broken {
+    fn size_bytes(&self) -> u64 {
+        self.clip.len() as u64
+    }
+
+    async fn read(&mut self, offset: u64, length: u32) -> Result<Bytes, InputError> {
+        if offset + u64::from(length) > self.readable_bytes {
+            return Err(self.error.clone());
+        }
+        self.clip.read(offset, length).await
+    }
+}
+
+/// Small pictures and much sound: some 3 MiB, and seconds of work are little.
+fn long_clip() -> Vec<u8> {
+    let recipe = "-f lavfi -i testsrc2=size=160x90:rate=10:duration=10 \
+        -f lavfi -i anoisesrc=sample_rate=48000:duration=10 -ac 4 -c:v mjpeg -c:a pcm_s16le";
+    fs::read(clip("much-sound.mkv", recipe)).expect("the clip")
+}
+
+#[tokio::test]
+async fn an_input_that_fails_is_the_reason_whatever_the_child_makes_of_it() {
+    let clip = long_clip();
+    let lost = InputError::Lost {
+        cause: FailureCause::SourceMissing,
+        detail: "overwritten meanwhile".into(),
+    };
+    for error in [lost, InputError::Away("MinIO is away".into())] {
+        for readable_bytes in [0, clip.len() as u64 / 2] {
+            let input = Broken { clip: clip.clone(), readable_bytes, error: error.clone() };
+            let (messages, end) = heard(&media(clipstream().to_owned()), input, PLENTY).await;
+            let Err(MediaError::Input(found)) = end else { panic!("{end:?}") };
+            assert_eq!(found, error);
+            assert!(!messages.iter().any(|message| matches!(message, Message::Done(_))));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_child_that_asks_for_what_is_not_there_is_broken() {
+    for range in [(0_u64, 0_u32), (0, 9), (8, 1), (0, 2 << 20), (u64::MAX, 8), (5, u32::MAX)] {
+        let asked: Vec<u8> =
+            range.0.to_le_bytes().into_iter().chain(range.1.to_le_bytes()).collect();
+        let child = ScriptedChild::new();
+        let path = child.path("asked");
+        fs::write(&path, asked).expect("a file");
+        let child = child.does(&format!("/bin/cat {} >&0; /bin/sleep 60", path.display()));
+        let begun = Instant::now();
+        let (_, end) = heard(&media(child.program()), vec![0; 8], PLENTY).await;
+        let Err(MediaError::Crashed(text)) = end else { panic!("{range:?}: {end:?}") };
+        assert!(text.contains("it asked for"), "{text}");
+        assert!(begun.elapsed() < PLENTY, "it is not waited for");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_takes_too_much_reading_to_be_known_is_refused_by_number() {
+    // A tag with a cover picture of 80 MiB, which libav reads before it knows anything.
+    // 40 times 2 to the 21st, in sevens of bits.
+    let size = [40, 0, 0, 0];
+    let frame = [b"APIC", &size[..], &[0, 0], b"\0image/jpeg\0\x03\0"].concat();
+    let mut input = [b"ID3\x04\0\0", &[41, 0, 0, 0][..], &frame].concat();
+    input.resize(input.len() + (80 << 20), 0);
+    let (messages, end) = heard(&media(clipstream().to_owned()), input, PLENTY).await;
+    assert_eq!(messages, []);
+    let Err(MediaError::Failed { cause: FailureCause::LimitExceeded, detail }) = end else {
+        panic!("{end:?}")
+    };
+    assert!(detail.contains("64 MiB"), "{detail}");
 }
 
 /// A zombie that its new parent has not reaped yet does not run any more.

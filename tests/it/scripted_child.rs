@@ -61,8 +61,9 @@ impl ScriptedChild {
         write_frame(&mut checked, &done(2_000), &[]).expect("a frame");
         fs::write(self.path("checked"), checked).expect("a file");
         let request = self.path("request").display().to_string();
+        // One read: the socket stays open for what the child wants to read.
         let script = format!(
-            "#!/bin/sh\n/bin/cat > {request}.$$\nif /bin/grep -q check_segment {request}.$$; then exec /bin/cat {}; fi\n{}",
+            "#!/bin/sh\n/bin/dd bs=64k count=1 of={request}.$$ 2> {request}.log\nif /bin/grep -q check_segment {request}.$$; then exec /bin/cat {}; fi\n{}",
             self.path("checked").display(),
             self.steps
         );

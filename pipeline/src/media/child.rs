@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::engine::{self, EngineError, Speaker};
+use super::engine::{self, EngineError, RemoteFile, Speaker};
 use super::protocol::{Message, Request, read_frame};
 use crate::video::FailureCause;
 
@@ -36,16 +36,26 @@ fn bound(resource: Resource, most: u64) -> io::Result<()> {
 }
 
 /// Runs one request to its end. Every refusal becomes a `Failed` message; an error is only a broken pipe.
-pub fn run(stdin: &mut impl Read, stdout: &mut (impl Write + Send)) -> io::Result<()> {
+/// `parent` is the socket that this process was started with: the request comes from there, and then the input.
+pub fn run(
+    mut parent: impl Read + Write + Send + 'static,
+    stdout: &mut (impl Write + Send),
+) -> io::Result<()> {
     let mut speaker = Speaker::new(stdout);
-    let request: Request = match read_frame(stdin) {
+    let request: Request = match read_frame(&mut parent) {
         Ok(Some((request, _))) => request,
         Ok(None) => return Ok(()),
         Err(error) => {
             return refuse(&mut speaker, &EngineError::internal("read the request", error));
         }
     };
-    let ended = catch_unwind(AssertUnwindSafe(|| engine::run(&request, &mut speaker)))
+    let file = match RemoteFile::open(parent) {
+        Ok(file) => file,
+        Err(error) => {
+            return refuse(&mut speaker, &EngineError::internal("reach the input", error));
+        }
+    };
+    let ended = catch_unwind(AssertUnwindSafe(|| engine::run(&request, file, &mut speaker)))
         .unwrap_or_else(|panic| Err(EngineError::panicked(panic_text(&*panic))));
     match ended {
         Ok(()) => Ok(()),

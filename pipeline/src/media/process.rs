@@ -4,6 +4,8 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -15,7 +17,9 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::frames::Frames;
-use super::protocol::{Limits, Message, Request, write_frame};
+use super::input::{Input, InputError};
+use super::protocol::{Limits, Message, Request, Task};
+use super::serving::{Serving, opening};
 use super::watch::{Overdue, Watch};
 use crate::video::FailureCause;
 
@@ -46,6 +50,9 @@ pub enum MediaError {
     /// The child was alive and its work stood still.
     #[error("the media child made no progress for {0:?} and was ended")]
     Stalled(Duration),
+    /// The child was fine; its input could not be had.
+    #[error(transparent)]
+    Input(#[from] InputError),
     /// It could not be started, or a pipe of ours broke.
     #[error("the media child could not be used: {0}")]
     Io(#[from] io::Error),
@@ -70,34 +77,44 @@ impl Media {
         &self.limits
     }
 
-    /// Starts a child. Dropping the process kills its whole group.
+    /// Starts a child that reads this input through us. Dropping the process kills its whole group.
     ///
     /// `deadline` is the longest that it may run; once it has said what the source holds, it is given no more than that
     /// can take.
     pub async fn start(
         &self,
         mut request: Request,
+        input: impl Input,
         deadline: Duration,
     ) -> Result<MediaProcess, MediaError> {
         request.limits.max_run_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
-        let mut frame = Vec::new();
-        write_frame(&mut frame, &request, &[])?;
+        let opening = opening(&request, input.size_bytes())?;
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let mut socket = tokio::net::UnixStream::from_std(ours)?;
 
         let mut child = Command::new(&self.program)
             .arg("media-child")
             .env_clear()
             .process_group(0)
-            .stdin(Stdio::piped())
+            .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
-        let (Some(mut stdin), Some(stdout), Some(stderr)) =
-            (child.stdin.take(), child.stdout.take(), child.stderr.take())
-        else {
+        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(io::Error::other("the child was started without its pipes").into());
         };
-        let process = MediaProcess {
+        // The request fits the socket, so this does not wait. A child that is dead already breaks it: its exit status
+        // says more than our error, and the first `next` reports it.
+        match socket.write_all(&opening).await {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
+            _ => {}
+        }
+        // A segment of our own is all there is to it: there are no facts to find out first.
+        let probed = matches!(request.task, Task::CheckSegment);
+        Ok(MediaProcess {
+            serving: Serving::start(socket, input, probed),
             group: child.id().and_then(|id| Pid::from_raw(id.cast_signed())),
             child,
             stdout,
@@ -109,19 +126,14 @@ impl Media {
             asked_at: None,
             last_said: None,
             finished: false,
-        };
-        // The request fits the pipe, so this does not wait. A child that is dead already breaks the pipe: its exit
-        // status says more than our error, and the first `next` reports it.
-        match stdin.write_all(&frame).await {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-            _ => Ok(process),
-        }
+        })
     }
 }
 
 /// A running child.
 pub struct MediaProcess {
     child: Child,
+    serving: Serving,
     /// Same number as the child's id. Signalled only while the child is not reaped, so it names no other group.
     group: Option<Pid>,
     stdout: ChildStdout,
@@ -139,18 +151,20 @@ pub struct MediaProcess {
 }
 
 impl MediaProcess {
-    /// The next message and its payload; `None` after `Done`. A `Failed` message is returned as the error.
+    /// The next message and its payload; `None` after `Done`. A `Failed` message is returned as the error, unless the input
+    /// could not be read: then that is the error, whatever the child made of it.
     ///
     /// Safe to drop and call again: a half-read frame stays. After `Done` or an error the group is killed.
     pub async fn next(&mut self) -> Result<Option<(Message, Bytes)>, MediaError> {
         if self.finished {
             return Ok(None);
         }
-        let result = match self.overdue {
+        let received = match self.overdue {
             None => self.receive().await,
             // The wait for its end was given up before.
             Some(overdue) => Err(overdue.into()),
         };
+        let result = self.serving.failure().map_or(received, Err);
         if self.overdue.is_some() {
             self.ask_to_end().await;
         }
@@ -176,6 +190,9 @@ impl MediaProcess {
                 Ok(Some((message, payload))) => {
                     self.watch.heard(&message);
                     self.last_said = Some(name_of(&message));
+                    if matches!(message, Message::Facts(_)) {
+                        self.serving.probed();
+                    }
                     return Ok(Some((message, payload)));
                 }
                 Err(error) => {
@@ -198,7 +215,8 @@ impl MediaProcess {
                 let mut chunk = [0; 1024];
                 tokio::select! {
                     biased;
-                    read = self.stdout.read_buf(self.frames.space()) => return read,
+                    error = self.serving.failed() => return Err(error),
+                    read = self.stdout.read_buf(self.frames.space()) => return Ok(read?),
                     read = read_optional(self.stderr.as_mut(), &mut chunk) => match read? {
                         0 => self.stderr = None,
                         length => keep_tail(&mut self.stderr_tail, &chunk[..length]),
@@ -207,7 +225,7 @@ impl MediaProcess {
             }
         };
         if let Ok(read) = timeout_at(until, read).await {
-            return Ok(read?);
+            return read;
         }
         self.overdue = Some(overdue);
         Err(overdue.into())

@@ -1,10 +1,10 @@
-//! What the parent and the media child say to each other: one request on the child's stdin, messages on its stdout.
+//! What the parent and the media child say to each other: one request on the child's stdin, messages on its stdout. After
+//! the request, stdin carries the bytes of the input: see [`super::ranges`].
 //!
 //! A frame is `u32` header length, `u32` payload length (both little endian), the header as JSON, the payload as bytes.
 //! Both lengths are checked before anything is allocated: the parent trusts nothing that the child says.
 
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -19,8 +19,6 @@ pub const MAX_PAYLOAD_BYTES: u32 = 64 * 1024 * 1024;
 /// What a child is to do. It does one thing and ends.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Request {
-    /// The file to read, inside the job's scratch directory. libav never sees the path, only bytes.
-    pub input: PathBuf,
     pub limits: Limits,
     pub task: Task,
 }
@@ -35,7 +33,7 @@ pub enum Task {
     /// `Facts`, then a `Frame` for each point of a fixed grid from 0: what a viewer sees at that moment, stretched to the
     /// size asked for. A source without pictures gives none, and is no failure.
     SampleFrames { per_second: f64, width: u32, height: u32 },
-    /// Decodes an init segment followed by one media segment (`input` holds both): `Checked`. One damaged packet fails it.
+    /// Decodes an init segment followed by one media segment (the input is both): `Checked`. One damaged packet fails it.
     CheckSegment,
 }
 

@@ -162,8 +162,7 @@ mod tests {
     const HOUR: Duration = Duration::from_hours(1);
 
     fn watch() -> Watch {
-        let request =
-            Request { input: "x".into(), limits: Limits::default(), task: Task::Transcode };
+        let request = Request { limits: Limits::default(), task: Task::Transcode };
         Watch::new(&request, HOUR)
     }
 

@@ -3,6 +3,8 @@
 //! Pictures are sampled in the media child and looked at as they come. The document at its fixed key has a vector for
 //! the video and one for each four seconds; the worker commits the former, in bytes, for the search.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -129,15 +131,12 @@ async fn embed(context: &StageContext, engine: Engine) -> Result<Embedded, Stage
 /// The looks of all segments, and the duration in milliseconds.
 async fn look_at(
     context: &StageContext,
-    source: &SourceFile,
+    source: &Arc<SourceFile>,
     engine: Engine,
 ) -> Result<(Vec<Segment>, u64), StageError> {
-    let request = Request {
-        input: source.path().to_owned(),
-        limits: context.tools.media.limits().clone(),
-        task: engine.sampling(),
-    };
-    let mut child = context.tools.media.start(request, context.deadline).await?;
+    let media = &context.tools.media;
+    let request = Request { limits: media.limits().clone(), task: engine.sampling() };
+    let mut child = media.start(request, source.reader()?, context.deadline).await?;
     let (mut look, mut duration_ms) = (Look::default(), 0);
     while let Some((message, payload)) = child.next().await? {
         match message {

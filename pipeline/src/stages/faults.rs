@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::StageError;
-use crate::media::MediaError;
+use crate::media::{InputError, MediaError};
 use crate::metrics::{self, ChildEnd};
 use crate::storage::StorageError;
 use crate::video::FailureCause;
@@ -67,15 +67,25 @@ impl From<MediaError> for StageError {
                 cause: FailureCause::DeadlineExceeded,
                 detail: format!("the media child made no progress for {}", spoken(silence)),
             },
+            MediaError::Input(error) => error.into(),
             MediaError::Io(_) => Self::Outage(error.to_string()),
+        }
+    }
+}
+
+impl From<InputError> for StageError {
+    fn from(error: InputError) -> Self {
+        match error {
+            InputError::Lost { cause, detail } => Self::Fail { cause, detail },
+            InputError::Away(detail) => Self::Outage(detail),
         }
     }
 }
 
 fn count(error: &MediaError) {
     let end = match error {
-        // It ended by itself, and well: the file is at fault.
-        MediaError::Failed { .. } => return,
+        // It ended by itself, and well: the file is at fault, or whoever has the file.
+        MediaError::Failed { .. } | MediaError::Input(_) => return,
         MediaError::Crashed(_) => ChildEnd::Crashed,
         MediaError::DeadlineExceeded(_) => ChildEnd::Deadline,
         MediaError::Stalled(_) => ChildEnd::Stalled,

@@ -6,14 +6,16 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use bytes::Bytes;
 use rustix::fs::{Mode, OFlags};
 use uuid::Uuid;
 
 use super::StageError;
+use crate::media::{Input, InputError};
 use crate::storage::Storage;
 use crate::video::{FailureCause, Source, VideoId};
 
@@ -109,6 +111,11 @@ pub struct SourceFile {
 }
 
 impl SourceFile {
+    /// For one child.
+    pub fn reader(self: &Arc<Self>) -> Result<SourceReader, InputError> {
+        let file = File::open(&self.file.path).map_err(|error| unreadable(&error))?;
+        Ok(SourceReader { file: Arc::new(file), source: Arc::clone(self) })
+    }
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.file.path
@@ -121,6 +128,38 @@ impl SourceFile {
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes
     }
+}
+
+/// The source as one child reads it.
+pub struct SourceReader {
+    file: Arc<File>,
+    source: Arc<SourceFile>,
+}
+
+impl Input for SourceReader {
+    fn size_bytes(&self) -> u64 {
+        self.source.size_bytes
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a read of at most a megabyte: abandoned, it ends by itself and changes nothing"
+    )]
+    async fn read(&mut self, offset: u64, length: u32) -> Result<Bytes, InputError> {
+        let file = Arc::clone(&self.file);
+        let read = move || {
+            let mut bytes = vec![0; length as usize];
+            file.read_exact_at(&mut bytes, offset).map(|()| Bytes::from(bytes))
+        };
+        match tokio::task::spawn_blocking(read).await {
+            Ok(read) => read.map_err(|error| unreadable(&error)),
+            Err(error) => Err(InputError::Away(error.to_string())),
+        }
+    }
+}
+
+fn unreadable(error: &io::Error) -> InputError {
+    InputError::Away(format!("scratch could not be read: {error}"))
 }
 
 /// A path in the scratch directory. The file, if it was made, goes with this value: also when a download is given up.

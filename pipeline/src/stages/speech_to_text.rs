@@ -3,6 +3,8 @@
 //! The sound is decoded once, in the media child, and never held in memory. The transcript is an object at a fixed key;
 //! a copy for players lies under the attempt's own key and is named by the subtitles playlist.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::scratch::SourceFile;
@@ -80,16 +82,13 @@ struct Listened {
     duration_ms: u64,
 }
 
-async fn listen(context: &StageContext, source: &SourceFile) -> Result<Listened, StageError> {
-    let request = Request {
-        input: source.path().to_owned(),
-        limits: context.tools.media.limits().clone(),
-        task: Task::ExtractAudio,
-    };
-    // Beside the source, under a name that no other attempt uses; it is gone as soon as the file is open.
-    let sound = format!("{}-{}.pcm", context.lease.job, context.lease.attempt);
-    let mut listening = context.tools.speech.listen(source.path().with_file_name(sound)).await?;
-    let mut child = context.tools.media.start(request, context.deadline).await?;
+async fn listen(context: &StageContext, source: &Arc<SourceFile>) -> Result<Listened, StageError> {
+    let media = &context.tools.media;
+    let request = Request { limits: media.limits().clone(), task: Task::ExtractAudio };
+    // The name is gone as soon as the file is open.
+    let sound = context.tools.scratch.file();
+    let mut listening = context.tools.speech.listen(sound.path().to_owned()).await?;
+    let mut child = media.start(request, source.reader()?, context.deadline).await?;
     let (mut offset_us, mut duration_ms) = (None, 0);
     while let Some((message, payload)) = child.next().await? {
         match message {

@@ -20,12 +20,8 @@ pub(super) async fn run(context: &StageContext) -> Result<Transcoded, StageError
 async fn transcode(context: &StageContext) -> Result<Transcoded, StageError> {
     let tools = &context.tools;
     let source = tools.scratch.source(&tools.storage, &context.source).await?;
-    let request = Request {
-        input: source.path().to_owned(),
-        limits: context.tools.media.limits().clone(),
-        task: Task::Transcode,
-    };
-    let mut child = tools.media.start(request, context.deadline).await?;
+    let request = Request { limits: tools.media.limits().clone(), task: Task::Transcode };
+    let mut child = tools.media.start(request, source.reader()?, context.deadline).await?;
     let mut ladder = Ladder::new(context);
     let facts = loop {
         // Uploads run while the child computes; while all places are taken, the child waits at its pipe.

@@ -116,18 +116,9 @@ async fn decodes(
     let key = segment_key(context, track, segment);
     let init = get(context, &init_key(context, track)).await?;
     let body = get(context, &key).await?;
-    let file = context.tools.scratch.file();
-    tokio::fs::write(file.path(), [init, body].concat())
-        .await
-        .map_err(|error| StageError::Outage(format!("scratch could not be written: {error}")))?;
-
-    let request = Request {
-        input: file.path().to_owned(),
-        limits: Limits::default(),
-        task: Task::CheckSegment,
-    };
+    let request = Request { limits: Limits::default(), task: Task::CheckSegment };
     let deadline = CHECK_DEADLINE.min(context.deadline);
-    let mut child = context.tools.media.start(request, deadline).await?;
+    let mut child = context.tools.media.start(request, [init, body].concat(), deadline).await?;
     let mut decoded_frames = 0;
     loop {
         match child.next().await {

@@ -2,17 +2,20 @@
 //! again by ffprobe: the engine is never its own judge.
 
 use std::collections::BTreeMap;
-use std::io::Cursor;
+use std::io::{Cursor, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
+use pipeline::media::Input;
 use pipeline::media::child;
-use pipeline::media::protocol::{
-    Limits, Message, RenditionKind, Request, Task, read_frame, write_frame,
-};
+use pipeline::media::protocol::{Limits, Message, RenditionKind, Request, Task, read_frame};
+use pipeline::media::serving::{opening, serve};
 use pipeline::video::{FailureCause, MediaFacts};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::sync::{oneshot, watch};
 
 /// An input of sound, and the usual encoders, for [`Clips::make`].
 pub(crate) const TONE: &str = "-f lavfi -i sine=440:r=44100";
@@ -115,12 +118,31 @@ pub(crate) fn transcode(input: &Path) -> Said {
 }
 
 pub(crate) fn run_within(input: &Path, task: Task, limits: Limits) -> Said {
-    let mut stdin = Vec::new();
-    let request = Request { input: input.to_owned(), limits, task };
-    write_frame(&mut stdin, &request, &[]).unwrap();
+    run_input(std::fs::read(input).unwrap(), task, limits)
+}
+
+pub(crate) fn run_input(input: impl Input, task: Task, limits: Limits) -> Said {
     let mut stdout = Vec::new();
-    child::run(&mut Cursor::new(stdin), &mut stdout).unwrap();
+    let parent = parent(&Request { limits, task }, input);
+    child::run(parent, &mut stdout).unwrap();
     sort(&stdout)
+}
+
+/// A parent that asks for this and has this input: the child's end of the socket between them.
+pub(crate) fn parent(request: &Request, input: impl Input) -> UnixStream {
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    ours.write_all(&opening(request, input.size_bytes()).unwrap()).unwrap();
+    ours.set_nonblocking(true).unwrap();
+    // Ends when the child closes its end.
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        runtime.block_on(async {
+            let socket = tokio::net::UnixStream::from_std(ours).unwrap();
+            let (_probed, may_read) = watch::channel(true);
+            serve(socket, input, may_read, oneshot::channel().0).await;
+        });
+    });
+    theirs
 }
 
 fn sort(stdout: &[u8]) -> Said {

@@ -6,9 +6,11 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::clips::{Clips, run_within, transcode};
+use crate::clips::{Clips, parent, run_input, run_within, transcode};
+use bytes::Bytes;
 use pipeline::media::child;
-use pipeline::media::protocol::{Limits, Request, Task, write_frame};
+use pipeline::media::protocol::{Limits, Request, Task};
+use pipeline::media::{Input, InputError};
 use pipeline::video::FailureCause;
 
 const VIDEO: &str = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p";
@@ -182,11 +184,47 @@ fn a_damaged_clock_does_not_become_hours_of_output() {
 #[test]
 fn a_request_that_cannot_be_read_is_answered() {
     let mut stdout = Vec::new();
-    child::run(&mut Cursor::new([0xff; 64]), &mut stdout).unwrap();
+    child::run(Cursor::new([0xff; 64]), &mut stdout).unwrap();
     assert!(String::from_utf8_lossy(&stdout).contains("internal"));
     let mut nothing = Vec::new();
-    child::run(&mut Cursor::new([]), &mut nothing).unwrap();
+    child::run(Cursor::new([0; 0]), &mut nothing).unwrap();
     assert!(nothing.is_empty());
+}
+
+/// As large as it says; readable in its first half.
+struct HalfReadable(Vec<u8>);
+
+impl Input for HalfReadable {
+    fn size_bytes(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    async fn read(&mut self, offset: u64, length: u32) -> Result<Bytes, InputError> {
+        if offset + u64::from(length) > self.size_bytes() / 2 {
+            return Err(InputError::Away("on purpose".into()));
+        }
+        self.0.read(offset, length).await
+    }
+}
+
+#[test]
+fn a_source_that_fails_under_way_is_no_shorter_file() {
+    let clips = Clips::new();
+    let recipe = "-f lavfi -i testsrc2=320x180:r=25:d=4 -f lavfi -i anoisesrc=d=4 -ac 2";
+    for (name, codecs) in [
+        ("clip.mkv", "-c:v libx264 -preset ultrafast -pix_fmt yuv420p -c:a pcm_s16le"),
+        ("clip.ts", "-c:v mpeg2video -b:v 4M -c:a mp2"),
+        ("clip.mp4", "-c:v libx264 -pix_fmt yuv420p -c:a aac -b:a 320k -movflags +faststart"),
+        ("clip.avi", "-c:v mjpeg -c:a pcm_s16le"),
+    ] {
+        let clip = std::fs::read(clips.make(name, &format!("{recipe} {codecs}"))).unwrap();
+        for task in [Task::Transcode, Task::ExtractAudio] {
+            let said = run_input(HalfReadable(clip.clone()), task, Limits::default());
+            let (cause, detail) = said.failed.expect("a failure");
+            assert_eq!(cause, FailureCause::Internal, "{name}: {detail}");
+            assert!(detail.contains("read the source"), "{name}: {detail}");
+        }
+    }
 }
 
 /// Takes a few messages, then is gone.
@@ -211,11 +249,9 @@ fn a_parent_that_is_gone_ends_the_child_wherever_it_is() {
         &format!("-f lavfi -i testsrc2=1280x720:r=25:d=4 -f lavfi -i sine=d=4 {VIDEO} -c:a aac"),
     );
     for room in [0, 600, 3_000, 50_000, 3_000_000] {
-        let request =
-            Request { input: clip.clone(), limits: Limits::default(), task: Task::Transcode };
-        let mut stdin = Vec::new();
-        write_frame(&mut stdin, &request, &[]).unwrap();
-        let ended = child::run(&mut Cursor::new(stdin), &mut ShortPipe(room));
+        let request = Request { limits: Limits::default(), task: Task::Transcode };
+        let parent = parent(&request, std::fs::read(&clip).unwrap());
+        let ended = child::run(parent, &mut ShortPipe(room));
         assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::BrokenPipe, "{room}");
     }
 }

@@ -1,7 +1,7 @@
 //! What the stages need on this machine: space for scratch, a media child that starts, and speech.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use pipeline::media::protocol::{Limits, Request, Task};
@@ -9,7 +9,6 @@ use pipeline::media::{Media, MediaConfig, MediaError};
 use pipeline::speech::Speech;
 use pipeline::video::FailureCause;
 use rustix::fs::statvfs;
-use uuid::Uuid;
 
 use super::report::{Finding, Report};
 use crate::config::{DaemonSettings, SpeechSettings};
@@ -50,17 +49,8 @@ fn space(directory: &Path, free: u64) -> Finding {
 }
 
 /// A child that starts and reads its input says that an empty file is empty.
-pub(super) async fn media_child(report: &mut Report, settings: &DaemonSettings) -> io::Result<()> {
-    let input = settings.scratch().join(format!("doctor-{}", Uuid::now_v7()));
-    let ended = match std::fs::File::create(&input) {
-        Ok(_) => {
-            let ended = run_child(input.clone()).await;
-            std::fs::remove_file(&input)?;
-            ended
-        }
-        Err(error) => Err(error.into()),
-    };
-    report.add(match ended {
+pub(super) async fn media_child(report: &mut Report) -> io::Result<()> {
+    report.add(match run_child().await {
         Err(MediaError::Failed { cause: FailureCause::EmptyFile, .. }) => {
             Finding::ok("media child", "starts, and refuses an empty file as it should")
         }
@@ -70,11 +60,11 @@ pub(super) async fn media_child(report: &mut Report, settings: &DaemonSettings) 
     })
 }
 
-async fn run_child(input: PathBuf) -> Result<(), MediaError> {
+async fn run_child() -> Result<(), MediaError> {
     let media =
         Media::new(MediaConfig { program: std::env::current_exe()?, limits: Limits::default() });
-    let request = Request { input, limits: Limits::default(), task: Task::ExtractAudio };
-    let mut child = media.start(request, CHILD_DEADLINE).await?;
+    let request = Request { limits: Limits::default(), task: Task::ExtractAudio };
+    let mut child = media.start(request, Vec::new(), CHILD_DEADLINE).await?;
     while child.next().await?.is_some() {}
     Ok(())
 }

@@ -7,11 +7,15 @@ use ffmpeg_next::{Packet, Rational, frame};
 use super::decode::Decoder;
 use super::input::Source;
 use super::time::{MICROSECONDS, from_base};
-use super::{EngineError, Speaker};
+use super::{EngineError, RemoteFile, Speaker};
 use crate::media::protocol::{Message, Request};
 
-pub(super) fn run(request: &Request, speaker: &mut Speaker<'_>) -> Result<(), EngineError> {
-    let mut source = Source::open(&request.input, &request.limits)?.with_own_times();
+pub(super) fn run(
+    request: &Request,
+    file: RemoteFile,
+    speaker: &mut Speaker<'_>,
+) -> Result<(), EngineError> {
+    let mut source = Source::open(file, &request.limits)?.with_own_times();
     let chosen = source.picture.map(|picture| picture.stream).or(source.sound);
     let chosen = chosen
         .ok_or_else(|| EngineError::Internal("the segment's stream was not chosen".into()))?;

@@ -9,7 +9,7 @@ use super::picture::{Presenter, Target, packed_rgb};
 use super::pictures::Pictures;
 use super::time::{MICROSECONDS, to_ms, video_us};
 use super::verdict::check_complete;
-use super::{EngineError, Speaker};
+use super::{EngineError, RemoteFile, Speaker};
 use crate::media::protocol::{Message, Request};
 
 /// How often, and how large.
@@ -27,11 +27,12 @@ const LARGEST_SIDE: u32 = 4096;
 /// A file without pictures gets its facts, no frames, and a good end.
 pub(super) fn run(
     request: &Request,
+    file: RemoteFile,
     grid: Grid,
     speaker: &mut Speaker<'_>,
 ) -> Result<(), EngineError> {
     grid.check()?;
-    let mut source = Source::open(&request.input, &request.limits)?;
+    let mut source = Source::open(file, &request.limits)?;
     speaker.say(&Message::Facts(source.facts.clone()), &[])?;
     let mut facts = source.facts.clone();
     if let Some(chosen) = source.picture {

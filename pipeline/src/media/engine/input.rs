@@ -1,8 +1,6 @@
 //! The packets of the chosen streams, in order, on one time line. Reading says when it fails: libav's own iterator shows
 //! every error as the end of the file.
 
-use std::path::Path;
-
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::format::context::Input;
 use ffmpeg_next::{Packet, Rational, Stream, media};
@@ -11,7 +9,7 @@ use super::budget::Budget;
 use super::orientation::Orientation;
 use super::time::{MICROSECONDS, from_base};
 use super::timeline::{Stamps, Timeline};
-use super::{EngineError, declared, ffi, limits, open};
+use super::{EngineError, RemoteFile, declared, ffi, limits, open};
 use crate::media::protocol::Limits;
 use crate::video::{FailureCause, MediaFacts};
 
@@ -54,9 +52,9 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn open(path: &Path, bounds: &Limits) -> Result<Self, EngineError> {
+    pub(super) fn open(file: RemoteFile, bounds: &Limits) -> Result<Self, EngineError> {
         let budget = Budget::new(bounds);
-        let mut input = open::open(path, bounds, &budget)?;
+        let mut input = open::open(file, bounds, &budget)?;
         let picture =
             declared::best(&input, media::Type::Video)?.map(|s| declared::choose_picture(&s));
         let sound = declared::best(&input, media::Type::Audio)?.map(|s| declared::choose(&s));
@@ -119,7 +117,7 @@ impl Source {
                 }
                 Err(ffmpeg::Error::Eof) => {
                     return match ffi::read_error(&self.input) {
-                        Some(error) => Err(EngineError::internal("read the scratch file", error)),
+                        Some(error) => Err(EngineError::internal("read the source", error)),
                         None => Ok(None),
                     };
                 }
@@ -130,7 +128,7 @@ impl Source {
                         return Err(EngineError::corrupt(text));
                     }
                 }
-                Err(error) => return Err(EngineError::internal("read the scratch file", error)),
+                Err(error) => return Err(EngineError::internal("read the source", error)),
             }
         }
     }

@@ -30,6 +30,7 @@ mod picture;
 mod picture_side;
 mod pictures;
 mod poster;
+mod remote;
 mod rung;
 mod sample_line;
 mod sniff;
@@ -44,20 +45,25 @@ mod verdict;
 pub(super) use error::EngineError;
 pub(super) use ladder::encoded_pixels;
 pub(super) use pacing::shown_rate;
+pub(super) use remote::RemoteFile;
 pub(super) use speaker::Speaker;
 
 use super::protocol::{Request, Task};
 
 /// Does what the request asks and says everything but a refusal.
-pub(super) fn run(request: &Request, speaker: &mut Speaker<'_>) -> Result<(), EngineError> {
+pub(super) fn run(
+    request: &Request,
+    file: RemoteFile,
+    speaker: &mut Speaker<'_>,
+) -> Result<(), EngineError> {
     ffi::check_libraries()?;
     speaker.bound(request.limits.max_output_bytes);
     match request.task {
-        Task::Transcode => transcode::run(request, speaker),
-        Task::ExtractAudio => pcm::run(request, speaker),
+        Task::Transcode => transcode::run(request, file, speaker),
+        Task::ExtractAudio => pcm::run(request, file, speaker),
         Task::SampleFrames { per_second, width, height } => {
-            frames::run(request, frames::Grid { per_second, width, height }, speaker)
+            frames::run(request, file, frames::Grid { per_second, width, height }, speaker)
         }
-        Task::CheckSegment => check::run(request, speaker),
+        Task::CheckSegment => check::run(request, file, speaker),
     }
 }

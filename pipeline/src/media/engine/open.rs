@@ -1,16 +1,13 @@
 //! Opening untrusted media: the sniffer first, then libav with every list and bound that keeps it from opening, reading or
 //! allocating anything but this file. Every refusal is typed.
 
-use std::fs::File;
-use std::path::Path;
-
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::codec;
 use ffmpeg_next::format::context::Input;
 
 use super::budget::Budget;
 use super::sniff::{Sniffed, sniff};
-use super::{EngineError, ffi};
+use super::{EngineError, RemoteFile, ffi};
 use crate::media::protocol::Limits;
 use crate::video::FailureCause;
 
@@ -36,8 +33,12 @@ pub(super) fn accepted(id: codec::Id) -> Option<ffmpeg::Codec> {
 }
 
 /// The options that keep libav from opening, reading or allocating anything but this file, within bounds.
-pub(super) fn open(path: &Path, limits: &Limits, budget: &Budget) -> Result<Input, EngineError> {
-    let input = open_within(path, limits, budget);
+pub(super) fn open(
+    file: RemoteFile,
+    limits: &Limits,
+    budget: &Budget,
+) -> Result<Input, EngineError> {
+    let input = open_within(file, limits, budget);
     let input = input.map_err(|error| budget.refusal().unwrap_or(error))?;
     if let Some(refusal) = budget.refusal() {
         return Err(refusal);
@@ -46,11 +47,14 @@ pub(super) fn open(path: &Path, limits: &Limits, budget: &Budget) -> Result<Inpu
     Ok(input)
 }
 
-fn open_within(path: &Path, limits: &Limits, budget: &Budget) -> Result<Input, EngineError> {
+fn open_within(
+    mut file: RemoteFile,
+    limits: &Limits,
+    budget: &Budget,
+) -> Result<Input, EngineError> {
     ffi::bound_allocations(MOST_ALLOCATED_BYTES);
-    let unreadable = |error| EngineError::internal("open the scratch file", error);
-    let mut file = File::open(path).map_err(unreadable)?;
-    let sniffed = sniff(&mut file).map_err(unreadable)?;
+    let unread = |error| EngineError::internal("read the source", error);
+    let sniffed = sniff(&mut file).map_err(|error| unread(error.to_string()))?;
     let unsupported = |text: String| EngineError::refused(FailureCause::UnsupportedFormat, text);
     let fragmented = match sniffed {
         Sniffed::Empty => {
@@ -77,6 +81,7 @@ fn open_within(path: &Path, limits: &Limits, budget: &Budget) -> Result<Input, E
     let interrupt = budget.clone();
     let opened = ffi::open_input(file, &options, move || interrupt.is_spent());
     let mut input = opened.map_err(|error| match (error, sniffed) {
+        (ffmpeg::Error::Other { errno: ffmpeg::error::EIO }, _) => unread(error.to_string()),
         (ffmpeg::Error::OptionNotFound, _) => EngineError::internal("open the file", error),
         (ffmpeg::Error::Other { errno: ffmpeg::error::ENOMEM }, _) => {
             EngineError::limit(format!("more than {max_streams} streams, or too large a header"))
@@ -90,8 +95,11 @@ fn open_within(path: &Path, limits: &Limits, budget: &Budget) -> Result<Input, E
         return Err(unsupported("the bytes look like no container that we accept".into()));
     }
     let max_pixels = limits.max_pixels().to_string();
-    ffi::find_streams(&mut input, &[("max_pixels", max_pixels.as_str())])
-        .map_err(|error| EngineError::corrupt(format!("no stream can be read ({error})")))?;
+    let found = ffi::find_streams(&mut input, &[("max_pixels", max_pixels.as_str())]);
+    if let Some(error) = ffi::read_error(&input) {
+        return Err(unread(error.to_string()));
+    }
+    found.map_err(|error| EngineError::corrupt(format!("no stream can be read ({error})")))?;
     if input.nb_streams() > limits.max_streams {
         return Err(EngineError::limit(format!(
             "{} streams, at most {max_streams} are accepted",

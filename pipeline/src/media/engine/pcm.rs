@@ -7,7 +7,7 @@ use super::sample_line::{Format, Start};
 use super::sound::Sound;
 use super::time::{MICROSECONDS, ticks, to_ms};
 use super::verdict::check_complete;
-use super::{EngineError, Speaker};
+use super::{EngineError, RemoteFile, Speaker};
 use crate::media::protocol::{Message, Request};
 
 const FORMAT: Format = Format { rate: 16_000, channels: 1 };
@@ -16,8 +16,12 @@ const CHUNK_SAMPLES: usize = FORMAT.rate as usize;
 
 /// The pictures' packets are read too, so that the time line is the one of the transcode.
 /// A file without sound gets its facts, no samples, and a good end.
-pub(super) fn run(request: &Request, speaker: &mut Speaker<'_>) -> Result<(), EngineError> {
-    let mut source = Source::open(&request.input, &request.limits)?;
+pub(super) fn run(
+    request: &Request,
+    file: RemoteFile,
+    speaker: &mut Speaker<'_>,
+) -> Result<(), EngineError> {
+    let mut source = Source::open(file, &request.limits)?;
     speaker.say(&Message::Facts(source.facts.clone()), &[])?;
     let mut facts = source.facts.clone();
     if let Some(chosen) = source.sound {

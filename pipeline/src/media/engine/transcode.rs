@@ -15,7 +15,7 @@ use super::ladder::{Rung, rungs};
 use super::pacing::shown_rate;
 use super::rung::{self, Orders, Step};
 use super::time::{AUDIO_HZ, VIDEO_HZ};
-use super::{EngineError, Speaker};
+use super::{EngineError, RemoteFile, Speaker};
 use crate::media::protocol::{Limits, Message, Request};
 use crate::video::MediaFacts;
 
@@ -23,8 +23,12 @@ use crate::video::MediaFacts;
 const PICTURES_WAITING: usize = 4;
 const PACKETS_WAITING: usize = 64;
 
-pub(super) fn run(request: &Request, speaker: &mut Speaker<'_>) -> Result<(), EngineError> {
-    let mut source = Source::open(&request.input, &request.limits)?;
+pub(super) fn run(
+    request: &Request,
+    file: RemoteFile,
+    speaker: &mut Speaker<'_>,
+) -> Result<(), EngineError> {
+    let mut source = Source::open(file, &request.limits)?;
     speaker.say(&Message::Facts(source.facts.clone()), &[])?;
     let rungs = ladder(&source)?;
     let plans = plans(&rungs, source.sound.is_some());
