@@ -1,5 +1,5 @@
 //! One loop per stage: a free slot, an id from Redis, a claim in Postgres, a task for the attempt.
-//! While a service is away it takes nothing new; an id in hand stays on our list in Redis until its row was asked.
+//! While a service is away it takes nothing new, and an id in hand goes back to those who still reach everything.
 
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use super::{STORAGE_PING, Worker};
 use crate::db::DbError;
 use crate::job::JobId;
 use crate::metrics;
-use crate::retry::Outage;
+use crate::retry::{Backoff, Outage};
 use crate::stage::Stage;
 use crate::stages::{Outcome, StageError};
 
@@ -24,7 +24,7 @@ where
 {
     let mut consumer = worker.queue.consumer(stage, worker.id);
     let slots = Arc::new(Semaphore::new(slots));
-    let mut outage = Outage::default();
+    let (mut outage, mut claims) = (Outage::default(), Outage::default());
     loop {
         let slot = tokio::select! {
             biased;
@@ -45,7 +45,7 @@ where
                 match id {
                     // It went away during the pull.
                     Some(id) if worker.breaker().is_shut() => worker.give_back(stage, id).await,
-                    Some(id) => worker.take(stage, id, slot).await,
+                    Some(id) => worker.take(stage, id, slot, &mut claims).await,
                     None => {}
                 }
             }
@@ -66,40 +66,50 @@ where
     F: Future<Output = Result<Outcome, StageError>> + Send + 'static,
 {
     /// Claims the job and starts its attempt, or finds that there is nothing to do.
-    async fn take(self: &Arc<Self>, stage: Stage, id: JobId, slot: OwnedSemaphorePermit) {
+    async fn take(
+        self: &Arc<Self>,
+        stage: Stage,
+        id: JobId,
+        slot: OwnedSemaphorePermit,
+        outage: &mut Outage,
+    ) {
+        if self.no_more.is_cancelled() {
+            return self.give_back(stage, id).await;
+        }
         // The database's deadline stands behind ours and its grace: it is for a worker that no longer keeps its own.
         let deadline = self.config.deadlines.of(stage) + attempt::STOP_GRACE + self.config.lease;
-        let mut outage = Outage::default();
-        while !self.no_more.is_cancelled() {
-            let sent_at = Instant::now();
-            match self.db.claim(id, self.id, self.config.lease, deadline).await {
-                Ok(Some(claim)) => {
-                    metrics::JOB_WAITS[stage].observe(claim.waited);
-                    let hold = self.held.hold(claim.lease, sent_at);
-                    self.jobs.spawn(attempt::attend(Arc::clone(self), claim, hold, slot));
-                    return;
+        let sent_at = Instant::now();
+        match self.db.claim(id, self.id, self.config.lease, deadline).await {
+            Ok(Some(claim)) => {
+                if outage.worked() {
+                    tracing::info!(%stage, "claiming again");
                 }
-                // Somebody else's, done, or not yet due: an old id. The row is all that counts.
-                Ok(None) => {
-                    metrics::EMPTY_CLAIMS[stage].add(1);
-                    return self.forget(stage, id).await;
+                metrics::JOB_WAITS[stage].observe(claim.waited);
+                let hold = self.held.hold(claim.lease, sent_at);
+                self.jobs.spawn(attempt::attend(Arc::clone(self), claim, hold, slot));
+            }
+            // Somebody else's, done, or not yet due: an old id. The row is all that counts.
+            Ok(None) => {
+                metrics::EMPTY_CLAIMS[stage].add(1);
+                self.forget(stage, id).await;
+            }
+            // Others may still reach Postgres: the id must not wait for us, for as long as we are cut off. A cut
+            // connection may have claimed it all the same: then the lease runs out and the sweep returns it.
+            Err(error @ (DbError::Unavailable(_) | DbError::Unusable(_))) => {
+                self.give_back(stage, id).await;
+                let setback = outage.failed();
+                if setback.first {
+                    tracing::warn!(%stage, job.id = %id, %error, "cannot claim, pulls nothing until Postgres answers");
                 }
-                // A cut connection may have claimed it all the same: then the lease runs out and the sweep returns it.
-                Err(error @ (DbError::Unavailable(_) | DbError::Unusable(_))) => {
-                    let setback = outage.failed();
-                    if setback.first {
-                        tracing::warn!(%stage, job.id = %id, %error, "cannot claim, tries again");
-                    }
-                    self.pause(setback.delay).await;
-                }
-                // Not to be mended by waiting. Other jobs go first; diff brings this one back.
-                Err(error) => {
-                    tracing::error!(%stage, job.id = %id, %error, "claim failed");
-                    return self.forget(stage, id).await;
-                }
+                self.pause(setback.delay).await;
+                self.until_postgres_answers().await;
+            }
+            // Not to be mended by waiting. Other jobs go first; diff brings this one back.
+            Err(error) => {
+                tracing::error!(%stage, job.id = %id, %error, "claim failed");
+                self.forget(stage, id).await;
             }
         }
-        self.give_back(stage, id).await;
     }
 }
 
@@ -115,6 +125,13 @@ impl<R> Worker<R> {
     async fn give_back(&self, stage: Stage, id: JobId) {
         if let Err(error) = self.queue.give_back(stage, self.id, id).await {
             tracing::debug!(%stage, job.id = %id, %error, "not given back; the reaper will");
+        }
+    }
+
+    async fn until_postgres_answers(&self) {
+        let mut delays = Backoff::new();
+        while !self.no_more.is_cancelled() && self.db.ping().await.is_err() {
+            self.pause(delays.next().unwrap_or(Duration::from_secs(1))).await;
         }
     }
 
