@@ -1,6 +1,6 @@
 # `make demo` shows clipstream at work, `make test` proves it. Both install what is missing on Debian 12 and share one build.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check lint fmt bench bench-queue fuzz
+.PHONY: help setup build demo test check lint fmt bench bench-queue fuzz chaos mutants
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -46,3 +46,12 @@ bench-queue: ## Measure job cycles and webhook deliveries against pgbench; write
 
 fuzz: ## Fuzz the child protocol, webhook bodies and keys. SECONDS_EACH=60
 	@scripts/fuzz.sh
+
+chaos: ## Every fault at full scale, about an hour; writes bench/results. CHAOS_SEED replays, CHAOS_SCALE=0.05 is quick
+	@scripts/setup.sh demo
+	@CHAOS_SCALE=$${CHAOS_SCALE:-1} CHAOS_LEASE_SECONDS=$${CHAOS_LEASE_SECONDS:-15} \
+		CHAOS_REPORT=$(CURDIR)/bench/results cargo test --workspace --test chaos
+
+mutants: ## Plant each known bug in a copy and see the faults turn red; writes bench/results
+	@scripts/setup.sh demo
+	@scripts/mutants.sh all

@@ -1,0 +1,359 @@
+//! How each fault is done. Every injection makes its uploads, so that there is work to hit, and notes when and on whom.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use sqlx::AssertSqlSafe;
+use time::OffsetDateTime;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::fleet::{Member, Role, signal_by_id};
+use crate::plan::{Fault, Injection};
+use crate::proxy::{Moment, Proxy, Trap, Weather, Wire};
+use crate::steps::Step;
+use crate::worker::LONG;
+use crate::world::World;
+
+/// How long a fault may take to find its moment.
+const PATIENCE: Duration = Duration::from_mins(1);
+const POLL: Duration = Duration::from_millis(10);
+/// How long a server is away, when it is not a matter of starting it again.
+const OUTAGE: Duration = Duration::from_secs(3);
+/// What a worker asks of MinIO for its results.
+const PUT: &str = "PUT /clipstream/processed-videos/";
+/// Uploads that may wait before more are made.
+const OPEN: i64 = 60;
+
+/// A fault that was done.
+#[derive(Debug, Clone)]
+pub(crate) struct Strike {
+    pub(crate) fault: Fault,
+    pub(crate) at: OffsetDateTime,
+    /// On whom; empty for a server.
+    pub(crate) member: String,
+}
+
+impl World {
+    pub(crate) async fn inject(&mut self, fault: Fault, injection: Injection) -> Vec<Strike> {
+        self.until_there_is_room().await;
+        match fault {
+            Fault::Kill => self.kill(injection).await,
+            Fault::Redis => self.lose_redis(injection).await,
+            Fault::Postgres => self.crash_postgres(injection).await,
+            Fault::Cut => self.cut(injection).await,
+            Fault::Step => self.kill_at_step(injection).await,
+            Fault::Zombie => self.make_zombies(injection).await,
+            Fault::Partition => self.partition(injection).await,
+            Fault::Storage => self.break_storage(injection).await,
+            Fault::Restart => self.restart(injection).await,
+            Fault::Unheard => {
+                self.feeder.upload(fault, injection.uploads, "mp4").await;
+                vec![strike(fault, "")]
+            }
+        }
+    }
+
+    async fn kill(&self, injection: Injection) -> Vec<Strike> {
+        let victim = &self.fleet.members[injection.victim % self.fleet.members.len()];
+        victim.grown_up().await;
+        self.feeder.upload(Fault::Kill, injection.uploads, "mp4").await;
+        let strike = strike(Fault::Kill, &victim.name);
+        victim.kill();
+        victim.start();
+        vec![strike]
+    }
+
+    async fn lose_redis(&mut self, injection: Injection) -> Vec<Strike> {
+        self.feeder.upload(Fault::Redis, injection.uploads, "mp4").await;
+        let strike = strike(Fault::Redis, "");
+        match injection.variant % 6 {
+            0 => self.services.command_redis(&["FLUSHALL"]).await,
+            1 => {
+                self.services.kill_redis().await;
+                self.services.start_redis(false).await;
+            }
+            2 => {
+                self.services.kill_redis().await;
+                self.services.start_redis(true).await;
+            }
+            3 => {
+                self.services.signal_redis(Signal::STOP);
+                self.upload_meanwhile(Fault::Redis).await;
+                self.services.signal_redis(Signal::CONT);
+            }
+            4 => {
+                self.services.command_redis(&["REPLICAOF", "127.0.0.1", "1"]).await;
+                self.upload_meanwhile(Fault::Redis).await;
+                self.services.command_redis(&["REPLICAOF", "NO", "ONE"]).await;
+            }
+            _ => {
+                self.services.command_redis(&["CONFIG", "SET", "maxmemory", "1"]).await;
+                self.upload_meanwhile(Fault::Redis).await;
+                self.services.command_redis(&["CONFIG", "SET", "maxmemory", "256mb"]).await;
+            }
+        }
+        vec![strike]
+    }
+
+    /// Webhooks are taken all the same, and the outage lasts a while.
+    async fn upload_meanwhile(&self, fault: Fault) {
+        tokio::join!(self.feeder.upload(fault, 1, "mp4"), tokio::time::sleep(OUTAGE));
+    }
+
+    async fn break_storage(&mut self, injection: Injection) -> Vec<Strike> {
+        let strike = strike(Fault::Storage, "");
+        match injection.variant % 4 {
+            0 => {
+                self.feeder.upload(Fault::Storage, injection.uploads, "mp4").await;
+                self.services.restart_minio(OUTAGE).await;
+            }
+            1 => {
+                self.feeder.upload(Fault::Storage, injection.uploads, "mp4").await;
+                self.services.signal_minio(Signal::STOP);
+                tokio::time::sleep(OUTAGE).await;
+                self.services.signal_minio(Signal::CONT);
+            }
+            cut => {
+                let moment = if cut == 2 { Moment::Before } else { Moment::After };
+                let trap = Trap::new(&[PUT], "", moment, |_| ());
+                for member in self.fleet.of(Role::Worker) {
+                    member.minio.arm(&trap);
+                }
+                self.until_sprung(Fault::Storage, &trap, injection.uploads).await;
+            }
+        }
+        vec![strike]
+    }
+
+    /// The next one goes only when this one is back, as a careful release does.
+    async fn restart(&self, injection: Injection) -> Vec<Strike> {
+        let member = &self.fleet.members[injection.variant % self.fleet.members.len()];
+        member.grown_up().await;
+        self.feeder.upload(Fault::Restart, injection.uploads, "mp4").await;
+        let strike = strike(Fault::Restart, &member.name);
+        member.signal(Signal::TERM);
+        member.ended().await;
+        member.start();
+        vec![strike]
+    }
+
+    async fn crash_postgres(&mut self, injection: Injection) -> Vec<Strike> {
+        let more = injection.uploads / 2;
+        self.feeder.upload(Fault::Postgres, injection.uploads - more, "mp4").await;
+        self.services.crash_postgres().await;
+        // Webhooks come all the same.
+        let (feeder, services) = (&self.feeder, &mut self.services);
+        let recover = async {
+            services.start_postgres().await;
+            strike(Fault::Postgres, "")
+        };
+        let (strike, ()) = tokio::join!(recover, feeder.upload(Fault::Postgres, more, "mp4"));
+        vec![strike]
+    }
+
+    async fn cut(&self, injection: Injection) -> Vec<Strike> {
+        let moment =
+            if injection.variant.is_multiple_of(2) { Moment::Before } else { Moment::After };
+        let trap = Trap::new(&["set state = 'done'"], "", moment, |_| ());
+        for member in self.fleet.of(Role::Worker) {
+            member.postgres.arm(&trap);
+        }
+        let hit = self.until_sprung(Fault::Cut, &trap, injection.uploads).await;
+        vec![strike(Fault::Cut, &hit.name)]
+    }
+
+    async fn kill_at_step(&self, injection: Injection) -> Vec<Strike> {
+        let step = self.settings.steps[injection.variant % self.settings.steps.len()];
+        let members = self.fleet.of(step.role);
+        for member in &members {
+            member.grown_up().await;
+        }
+        let pids = self.fleet.pids();
+        let kill = move |owner| signal_by_id(&pids, owner, Signal::KILL);
+        let trap = Trap::new(step.request, step.answer, step.moment, kill);
+        for member in &members {
+            step.proxy_of(member).arm(&trap);
+        }
+        let hit = self.until_sprung(Fault::Step, &trap, injection.uploads).await;
+        let strike = strike(Fault::Step, &hit.name);
+        hit.start();
+        vec![strike]
+    }
+
+    /// Makes uploads until one of them has met the trap.
+    async fn until_sprung(&self, fault: Fault, trap: &Arc<Trap>, mut uploads: usize) -> &Member {
+        let begun = Instant::now();
+        let owner = loop {
+            let (sprung, ()) = tokio::join!(
+                tokio::time::timeout(Duration::from_secs(1), trap.sprung()),
+                self.feeder.upload(fault, uploads, "mp4")
+            );
+            if let Ok(owner) = sprung {
+                break owner;
+            }
+            assert!(begun.elapsed() < PATIENCE, "nobody ever came to {trap}");
+            uploads = 1;
+        };
+        for member in &self.fleet.members {
+            member.disarm();
+        }
+        &self.fleet.members[owner]
+    }
+
+    /// Two at a time, since each takes a lease: one anywhere in its work, one right before it puts an object.
+    async fn make_zombies(&self, injection: Injection) -> Vec<Strike> {
+        self.feeder.upload(Fault::Zombie, injection.uploads, "mp4").await;
+        let workers = self.fleet.of(Role::Worker);
+        let (some, others) = workers.split_at(workers.len() / 2);
+        let (first, second) =
+            tokio::join!(self.stop_at_work(injection, some), self.stop_at_put(others));
+        vec![first, second]
+    }
+
+    /// Wakes it while the next attempt of one of its jobs runs.
+    async fn stop_at_work(&self, injection: Injection, among: &[&Member]) -> Strike {
+        let begun = Instant::now();
+        loop {
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "no worker could be stopped in the middle of a job"
+            );
+            let Some(victim) = self.busy_worker(injection.victim, among, "true").await else {
+                self.feeder.upload(Fault::Zombie, 1, "mp4").await;
+                continue;
+            };
+            let strike = strike(Fault::Zombie, &victim.name);
+            victim.signal(Signal::STOP);
+            // What it had sent before is answered or never was.
+            tokio::time::sleep(POLL * 10).await;
+            let held = self.held_by(&victim.name).await;
+            if !held.is_empty() {
+                self.until_later_attempt(&held, "true").await;
+            }
+            victim.signal(Signal::CONT);
+            if !held.is_empty() {
+                return strike;
+            }
+        }
+    }
+
+    /// Wakes it when a later attempt is done, whose objects it must not touch when it tries its own again.
+    async fn stop_at_put(&self, among: &[&Member]) -> Strike {
+        let pids = self.fleet.pids();
+        let stop = move |owner| signal_by_id(&pids, owner, Signal::STOP);
+        let trap = Trap::new(&[PUT], "", Moment::Before, stop);
+        for member in among {
+            member.minio.arm(&trap);
+        }
+        let victim = self.until_sprung(Fault::Zombie, &trap, 1).await;
+        let strike = strike(Fault::Zombie, &victim.name);
+        let held = self.held_by(&victim.name).await;
+        self.until_later_attempt(&held, "state = 'done'").await;
+        victim.signal(Signal::CONT);
+        strike
+    }
+
+    async fn partition(&self, injection: Injection) -> Vec<Strike> {
+        self.feeder.upload(Fault::Partition, injection.uploads, LONG).await;
+        let begun = Instant::now();
+        let long = "j.stage = 'transcode' and j.attempt = 1
+                    and exists (select 1 from videos v where v.id = j.video_id and v.object_key like '%.mov')";
+        let victim = loop {
+            let workers = self.fleet.of(Role::Worker);
+            if let Some(victim) = self.busy_worker(injection.victim, &workers, long).await {
+                break victim;
+            }
+            assert!(begun.elapsed() < PATIENCE, "nobody ever began the long work");
+            tokio::time::sleep(POLL).await;
+        };
+        let strike = strike(Fault::Partition, &victim.name);
+        victim.postgres.set_weather(Weather::Silent);
+        let held = self.held_by(&victim.name).await;
+        self.until_later_attempt(&held, "true").await;
+        // Whoever did not stop by himself goes on visibly.
+        tokio::time::sleep(self.settings.lease).await;
+        victim.postgres.set_weather(Weather::Fair);
+        vec![strike]
+    }
+
+    /// A worker that runs a job of this kind, chosen by the plan's number.
+    async fn busy_worker(
+        &self,
+        choice: usize,
+        among: &[&Member],
+        kind: &'static str,
+    ) -> Option<&Member> {
+        let among: Vec<&str> = among.iter().map(|member| member.name.as_str()).collect();
+        let query = format!(
+            "select distinct l.by from jobs j join chaos.log l on l.job = j.id and l.event = 'claimed'
+                    and l.attempt = j.attempt
+              where j.state = 'running' and l.by = any($1) and {kind} order by 1"
+        );
+        let query = sqlx::query_scalar(AssertSqlSafe(query)).bind(among);
+        let names: Vec<String> = query.fetch_all(&self.pool).await.expect("Postgres is up");
+        let name = names.get(choice % names.len().max(1))?;
+        self.fleet.named(name)
+    }
+
+    /// Jobs that a worker runs, each with its attempt.
+    async fn held_by(&self, name: &str) -> Vec<(Uuid, i32)> {
+        sqlx::query_as(
+            "select j.id, j.attempt from jobs j join chaos.log l on l.job = j.id and l.event = 'claimed'
+                    and l.attempt = j.attempt and l.by = $1
+              where j.state = 'running'",
+        )
+        .bind(name)
+        .fetch_all(&self.pool)
+        .await
+        .expect("Postgres is up")
+    }
+
+    /// Until somebody else runs one of them, or has brought it to this state.
+    async fn until_later_attempt(&self, held: &[(Uuid, i32)], state: &'static str) {
+        let (ids, attempts): (Vec<_>, Vec<_>) = held.iter().copied().unzip();
+        let query = format!(
+            "select exists (select 1 from jobs j join unnest($1::uuid[], $2::int[]) h(id, attempt) using (id)
+                             where j.attempt > h.attempt and {state})"
+        );
+        let begun = Instant::now();
+        // No assertion: that nobody takes the job is what some defects look like, and the verdict tells of them.
+        while begun.elapsed() < self.settings.lease + PATIENCE / 4 {
+            let query = sqlx::query_scalar(AssertSqlSafe(query.clone())).bind(&ids).bind(&attempts);
+            if query.fetch_one(&self.pool).await.expect("Postgres is up") {
+                return;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    async fn until_there_is_room(&self) {
+        let begun = Instant::now();
+        let made = i64::try_from(self.feeder.made()).expect("fewer");
+        loop {
+            let open = made
+                - self.count("select count(*) from videos where state = 'ready'").await
+                - self.count("select count(*) from chaos.uploads where not announced").await;
+            // A defect may keep videos from ending: then the plan goes on all the same.
+            if open < OPEN || begun.elapsed() > PATIENCE / 6 {
+                return;
+            }
+            tokio::time::sleep(POLL * 5).await;
+        }
+    }
+}
+
+impl Step {
+    fn proxy_of<'a>(&self, member: &'a Member) -> &'a Proxy {
+        match self.wire {
+            Wire::Postgres => &member.postgres,
+            Wire::Redis => &member.redis,
+            Wire::Http => &member.minio,
+        }
+    }
+}
+
+fn strike(fault: Fault, member: &str) -> Strike {
+    Strike { fault, at: pipeline::clock::now(), member: member.to_owned() }
+}

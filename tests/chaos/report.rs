@@ -1,0 +1,122 @@
+//! What a run found, for people on the terminal and in Markdown, and for programs in JSON.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::verdict::Verdict;
+
+/// Where and how a run was made.
+pub(crate) struct Run {
+    pub(crate) seed: u64,
+    pub(crate) scale: f64,
+    pub(crate) plan: String,
+    pub(crate) lease_s: u64,
+    pub(crate) took_s: u64,
+    pub(crate) races: u64,
+    pub(crate) unkept: u64,
+    pub(crate) refused: usize,
+}
+
+impl Run {
+    /// `chaos.md` and `chaos.json` in the directory.
+    pub(crate) fn write(&self, verdicts: &[Verdict], directory: &Path) {
+        fs::create_dir_all(directory).expect("a directory");
+        fs::write(directory.join("chaos.md"), self.markdown(verdicts)).expect("written");
+        fs::write(directory.join("chaos.json"), self.json(verdicts)).expect("written");
+    }
+
+    fn command(&self) -> String {
+        format!("CHAOS_SEED={} CHAOS_SCALE={} make chaos", self.seed, self.scale)
+    }
+
+    fn markdown(&self, verdicts: &[Verdict]) -> String {
+        let mut text = format!(
+            "# Faults\n\nCommit {}, {}. Command: `{}` (plan {}, leases of {} s, {} s in all).\n\n\
+             Stages pretend; Postgres, Redis, MinIO, the daemons and the runner of the workers are real. *Lost*: an upload that \
+             does not end `ready` with its four stages done. *Duplicated*: two videos or two results of one upload, or an \
+             object of another attempt than the row's. *Late*: a write of an attempt that was not the row's. *Charged*: a restart that a job says was its failure. *Recovery*: \
+             from the fault until what it hit goes on, per job. Webhooks that the reconciler's statement ran \
+             into: {}. Webhook calls answered 200 without a row: {}. Attempts \
+             refused because their lease was lost: {}.\n\n\
+             | fault | runs | uploads | lost | duplicated | late_writes | charged | recovery_p50_s | recovery_p99_s | recovery_max_s |\n\
+             |---|---|---|---|---|---|---|---|---|---|\n",
+            commit(),
+            machine(),
+            self.command(),
+            self.plan,
+            self.lease_s,
+            self.took_s,
+            self.races,
+            self.unkept,
+            self.refused
+        );
+        for verdict in verdicts {
+            let Verdict { told, runs, uploads, lost, duplicated, late_writes, charged, .. } =
+                verdict;
+            let [p50, p99, max] = verdict
+                .quantiles()
+                .map(|value| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}")));
+            writeln!(
+                text,
+                "| {told} | {runs} | {uploads} | {lost} | {duplicated} | {late_writes} | {charged} | {p50} | {p99} | {max} |"
+            )
+            .expect("a string takes everything");
+        }
+        text
+    }
+
+    fn json(&self, verdicts: &[Verdict]) -> String {
+        let faults: Vec<_> = verdicts
+            .iter()
+            .map(|verdict| {
+                let mut fault = serde_json::to_value(verdict).expect("plain numbers");
+                let [p50, p99, max] = verdict.quantiles();
+                let jobs = verdict.recovery_s.len();
+                fault["recovery_s"] = json!({ "jobs": jobs, "p50": p50, "p99": p99, "max": max });
+                fault
+            })
+            .collect();
+        let report = json!({
+            "commit": commit(),
+            "machine": machine(),
+            "command": self.command(),
+            "seed": self.seed,
+            "scale": self.scale,
+            "plan": self.plan,
+            "lease_s": self.lease_s,
+            "took_s": self.took_s,
+            "races": self.races,
+            "accepted_without_a_row": self.unkept,
+            "refused_attempts": self.refused,
+            "faults": faults,
+        });
+        serde_json::to_string_pretty(&report).expect("plain values") + "\n"
+    }
+}
+
+impl Verdict {
+    /// p50, p99, max.
+    pub(crate) fn quantiles(&self) -> [Option<f64>; 3] {
+        let sorted = &self.recovery_s;
+        let at = |percent: usize| {
+            sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).copied()
+        };
+        [at(50), at(99), sorted.last().copied()]
+    }
+}
+
+fn commit() -> String {
+    let output = Command::new("git").args(["describe", "--always", "--dirty"]).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    text.ok().filter(|text| !text.is_empty()).unwrap_or_else(|| "unknown".to_owned())
+}
+
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{cores} cores, {}, Linux {}", std::env::consts::ARCH, kernel.trim())
+}

@@ -1,0 +1,44 @@
+//! The boundaries on the path of a job (docs/ARCHITECTURE.md, "The path of a video"), each as what passes the wire there.
+//! A process is killed right before the server has it, or right after the server carried it out.
+
+use crate::fleet::Role;
+use crate::proxy::{Moment, Wire};
+
+pub(crate) struct Step {
+    pub(crate) name: &'static str,
+    pub(crate) role: Role,
+    pub(crate) wire: Wire,
+    /// Parts of the request.
+    pub(crate) request: &'static [&'static str],
+    /// Part of the answer that counts.
+    pub(crate) answer: &'static str,
+    pub(crate) moment: Moment,
+}
+
+macro_rules! steps {
+    ($($name:literal $role:ident $wire:ident [$($request:literal)*] $answer:literal;)*) => {
+        &[$(
+            Step { name: concat!("before ", $name), role: Role::$role, wire: Wire::$wire, request: &[$($request),*],
+                   answer: $answer, moment: Moment::Before },
+            Step { name: concat!("after ", $name), role: Role::$role, wire: Wire::$wire, request: &[$($request),*],
+                   answer: $answer, moment: Moment::After },
+        )*]
+    };
+}
+
+/// `$36` begins a job's id in Redis' protocol; a script with one key is the push.
+pub(crate) const STEPS: &[Step] = steps! {
+    "the intake commits"            Daemon Postgres ["with known as"] "";
+    "jobs are marked as dispatched" Daemon Postgres ["set dispatched_at = now()"] "";
+    "ids are pushed"                Daemon Redis ["EVALSHA" "$1\r\n1\r\n"] "";
+    "an id is pulled"               Worker Redis ["BLMOVE"] "$36";
+    "the claim"                     Worker Postgres ["attempt = j.attempt + 1"] "";
+    "objects are announced"         Worker Postgres ["insert into objects"] "";
+    "a segment is put"              Worker Http ["PUT /clipstream/processed-videos/"] "HTTP/1.1 200";
+    "playable"                      Worker Postgres ["set playable_at = now()"] "";
+    "the commit"                    Worker Postgres ["set state = 'done'"] "";
+    "the id is removed"             Worker Redis ["LREM"] "";
+    "a heartbeat"                   Worker Postgres ["set lease_until = now()"] "";
+    "a sweep"                       Daemon Postgres ["as lease_ended"] "";
+    "a page of the listing"         Daemon Http ["GET /clipstream"] "";
+};
