@@ -80,7 +80,7 @@ impl Daemon {
         let port = free_port()?;
         let process = Command::new(env!("CARGO_BIN_EXE_clipstream"))
             .args(["serve", "--roles", "webhook", "--host", "127.0.0.1"])
-            .args(["--port", &port.to_string()])
+            .args(["--port", &port.to_string(), "--metrics-port", "0"])
             .env("DATABASE_URL", &world.database_url)
             .env("REDIS_URL", &world.queue.url)
             .env("MINIO_ENDPOINT", "http://127.0.0.1:9")

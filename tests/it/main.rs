@@ -50,4 +50,5 @@ mod support;
 mod tcp_proxy;
 mod upload;
 mod webhook;
+mod webhook_mix;
 mod worker;
