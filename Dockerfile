@@ -28,6 +28,6 @@ COPY --from=build /clipstream /usr/local/bin/clipstream
 COPY --from=weights /wheel/faster_whisper/assets/silero_vad_v6.onnx /usr/share/clipstream/models/silero_vad_v6.onnx
 USER 10001
 VOLUME /scratch
-EXPOSE 8000
+EXPOSE 8000 9464
 ENTRYPOINT ["clipstream"]
 CMD ["serve"]

@@ -67,9 +67,14 @@ impl Readiness {
         let checks = match *last {
             Some((at, checks)) if at.elapsed() < LIFETIME => checks,
             _ => {
+                let before = last.map(|(_, checks)| checks);
                 // Boxed: three clients in one future.
-                let checks = Box::pin(self.ask()).await;
-                tell(last.map(|(_, before)| before), checks);
+                let answers = Box::pin(self.ask()).await;
+                for (place, (check, problem)) in answers.iter().enumerate() {
+                    let worked = before.is_none_or(|before| before[place].works);
+                    tell(check, worked, problem.as_deref());
+                }
+                let checks = answers.map(|(check, _)| check);
                 *last = Some((Instant::now(), checks));
                 checks
             }
@@ -78,7 +83,7 @@ impl Readiness {
         Report { draining: self.draining.is_cancelled(), postgres, redis, minio }
     }
 
-    async fn ask(&self) -> [Check; 3] {
+    async fn ask(&self) -> [(Check, Option<String>); 3] {
         let bucket = async {
             match self.storage.inspect_bucket().await {
                 Ok(SetupState::Right) => Ok(()),
@@ -98,27 +103,23 @@ impl Readiness {
     }
 }
 
-/// The good news; the bad one is told with what the service said.
-fn tell(before: Option<[Check; 3]>, now: [Check; 3]) {
-    for (place, check) in now.iter().enumerate() {
-        let worked = before.is_none_or(|before| before[place].works);
-        if check.works && !worked {
-            tracing::info!(service = check.name, "ready again");
-        }
-    }
-}
-
-async fn check(name: &'static str, ask: impl Future<Output = Result<(), String>>) -> Check {
+async fn check(
+    name: &'static str,
+    ask: impl Future<Output = Result<(), String>>,
+) -> (Check, Option<String>) {
     let asked_at = Instant::now();
-    let answer = tokio::time::timeout(PATIENCE, ask).await;
-    let problem = match answer {
-        Ok(Ok(())) => None,
-        Ok(Err(problem)) => Some(problem),
+    let problem = match tokio::time::timeout(PATIENCE, ask).await {
+        Ok(answer) => answer.err(),
         Err(_) => Some(format!("no answer within {PATIENCE:?}")),
     };
-    if let Some(problem) = &problem {
-        // The answer to a probe names the service only; what it said is for the log.
-        tracing::warn!(service = name, problem, "not ready");
+    (Check { name, works: problem.is_none(), took: asked_at.elapsed() }, problem)
+}
+
+/// On a change only. What a service said is for the log; the answer to a probe has but its name.
+fn tell(check: &Check, worked: bool, problem: Option<&str>) {
+    match problem {
+        Some(problem) if worked => tracing::warn!(service = check.name, problem, "not usable"),
+        None if !worked => tracing::info!(service = check.name, "usable again"),
+        Some(_) | None => {}
     }
-    Check { name, works: problem.is_none(), took: asked_at.elapsed() }
 }

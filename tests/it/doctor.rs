@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
+use pipeline::storage::{Storage, webhook_targets};
 use serde_json::Value;
 
+use crate::http_server::{WEBHOOK_TOKEN, World};
 use crate::s3_client::S3Client;
 use crate::support::{TestApp, app, clipstream, minio};
 
@@ -65,6 +68,7 @@ async fn a_healthy_installation_passes_and_the_probe_leaves_nothing() {
         "bucket",
         "bucket policy",
         "event rules",
+        "event queue",
         "round trip",
     ] {
         assert!(verdicts.contains_key(check), "{check} is missing: {verdicts:?}");
@@ -144,4 +148,41 @@ fn a_minio_that_is_away_and_one_that_is_not_set_have_exit_codes_of_their_own() {
     assert!(!text(&away).contains("hunter2"), "{}", text(&away));
     let unset = command(&["setup", "minio"]).output().expect("it runs");
     assert_eq!(unset.status.code(), Some(2), "{}", text(&unset));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_is_stuck_is_named_with_its_cause() {
+    // Nobody listens where its events go, so the first one waits for ever.
+    let (minio, world) = tokio::join!(minio(), World::new());
+    let storage = Storage::new(&minio.storage_config()).expect("settings");
+    storage.ensure_notifications(&webhook_targets()).await.expect("rules");
+    S3Client::new(&minio.storage_config()).put("raw-uploads/a.mp4", b"clip").await;
+    let begun = Instant::now();
+    while storage.event_figures().await.expect("figures").targets.values().all(|t| t.queued == 0) {
+        assert!(begun.elapsed() < Duration::from_secs(30), "MinIO does not count it");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let here = world.server.url("/webhooks/minio/upload-complete");
+    for (url, token, verdict, says) in [
+        (
+            "http://127.0.0.1:9/webhooks/minio/upload-complete",
+            "any-token-of-a-length",
+            "fail",
+            "nobody answers at",
+        ),
+        (here.as_str(), "not-the-token-of-it", "fail", "another MINIO_WEBHOOK_TOKEN"),
+        (here.as_str(), WEBHOOK_TOKEN, "warn", "_AUTH_TOKEN_CLIPSTREAM"),
+    ] {
+        let output = command(&["doctor", "--json"])
+            .env("MINIO_ENDPOINT", minio.endpoint.as_str())
+            .env("MINIO_ACCESS_KEY", &minio.access_key)
+            .env("MINIO_SECRET_KEY", &minio.secret_key)
+            .env("MINIO_WEBHOOK_URL", url)
+            .env("MINIO_WEBHOOK_TOKEN", token)
+            .output()
+            .expect("it runs");
+        assert_eq!(verdicts(&output)["event queue"], verdict, "{}", text(&output));
+        assert!(text(&output).contains(says), "{}", text(&output));
+        assert!(!text(&output).contains(token), "the token was printed");
+    }
 }

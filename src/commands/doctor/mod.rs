@@ -1,6 +1,7 @@
 //! `clipstream doctor`: looks at everything the daemon needs and says how to mend what is wrong.
 //! It changes nothing: what it writes to see whether writing works, it removes again.
 
+mod events;
 mod report;
 mod round_trip;
 mod services;
@@ -40,6 +41,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     services::redis(&mut report, &args.redis).await?;
     let storage = services::minio(&mut report, &args.minio).await?;
     services::token(&mut report, &args.webhook)?;
+    events::check(&mut report, storage.as_ref(), &args.webhook).await?;
     round_trip::check(&mut report, db.as_ref(), storage.as_ref()).await?;
     work::scratch(&mut report, &args.daemon)?;
     work::media_child(&mut report).await?;
