@@ -10,12 +10,17 @@ use ffmpeg_next::{Rational, Stream, media};
 use super::error::Doing;
 use super::input::{Chosen, ChosenPicture};
 use super::orientation::Orientation;
+use super::shape::square;
 use super::time::{MICROSECONDS, from_base, to_ms};
 use super::{EngineError, ffi, open};
 use crate::video::{AudioFacts, FailureCause, MediaFacts, VideoFacts};
 
-/// The best stream of a kind, of those in an accepted codec: the container's default first, then the larger picture, or
-/// of sounds the first. A cover picture is no video.
+/// The clock of a transport stream starts again after 26.5 h. More than half of that between the first and the last time
+/// stamp is a clock that was set back, not a recording of so many hours.
+const HALF_A_CLOCK_US: i64 = (1 << 32) / 90_000 * MICROSECONDS;
+
+/// The stream of a kind to take, of those in an accepted codec: the container's default, else the first. A cover picture is
+/// no video, and neither is a stream that holds nothing.
 /// A file whose pictures, or whose sound, are all in other codecs is refused: to show it without them would lose what its
 /// owner sees and hears in it, and nobody would be told.
 pub(super) fn best(input: &Input, kind: media::Type) -> Result<Option<Stream<'_>>, EngineError> {
@@ -29,10 +34,9 @@ pub(super) fn best(input: &Input, kind: media::Type) -> Result<Option<Stream<'_>
         .filter(|stream| open::accepted(stream.parameters().id()).is_some())
         .max_by_key(|stream| {
             let declared = ffi::declared(stream);
-            let pixels = u64::from(declared.width) * u64::from(declared.height);
-            let size = pixels + u64::from(declared.channels.min(1));
+            let holds_something = declared.width > 0 || declared.channels > 0;
             let default = stream.disposition().contains(Disposition::DEFAULT);
-            (size > 0, default, size, std::cmp::Reverse(stream.index()))
+            (holds_something, default, std::cmp::Reverse(stream.index()))
         });
     match (best, streams().next()) {
         (None, Some(other)) => Err(unsupported(other.parameters().id(), kind)),
@@ -61,7 +65,23 @@ pub(super) fn choose(stream: &Stream<'_>) -> Chosen {
     Chosen { index: stream.index(), base: stream.time_base() }
 }
 
-pub(super) fn choose_picture(stream: &Stream<'_>) -> ChosenPicture {
+/// Dolby Vision whose base layer is in colours of its own: what any other decoder shows is green and purple. With a base
+/// layer that is HDR10, HLG or SDR (all but profile 5, of what cameras and shops make) it is that, and plays as that.
+fn check_base_layer(stream: &Stream<'_>) -> Result<(), EngineError> {
+    let Some(record) = stream.side_data().find(|side| side.kind() == side_data::Type::DOVI_CONF)
+    else {
+        return Ok(());
+    };
+    // The fields of the record are single bytes: the profile is the third, what the base layer is the eighth.
+    let [_, _, profile, _, _, _, _, 0, ..] = record.data() else { return Ok(()) };
+    Err(EngineError::refused(
+        FailureCause::UnsupportedFormat,
+        format!("Dolby Vision profile {profile} without a base layer that others can show"),
+    ))
+}
+
+pub(super) fn choose_picture(stream: &Stream<'_>) -> Result<ChosenPicture, EngineError> {
+    check_base_layer(stream)?;
     let orientation = stream
         .side_data()
         .find(|side| side.kind() == side_data::Type::DisplayMatrix)
@@ -71,7 +91,8 @@ pub(super) fn choose_picture(stream: &Stream<'_>) -> ChosenPicture {
         average if average > 0.0 => average,
         _ => rate(stream.rate()),
     };
-    ChosenPicture { stream: choose(stream), orientation, frame_rate }
+    let pixel_aspect = ffi::declared(stream).pixel_aspect;
+    Ok(ChosenPicture { stream: choose(stream), orientation, pixel_aspect, frame_rate })
 }
 
 /// The earliest declared start of the chosen streams, in microseconds.
@@ -97,10 +118,11 @@ pub(super) fn duration(input: &Input, chosen: &[Chosen]) -> Option<i64> {
         .map(|stream| from_base(stream.duration(), stream.time_base(), MICROSECONDS))
         .max();
     let container = Some(input.duration()).filter(|duration| *duration > 0);
-    match (streams, container) {
+    let declared = match (streams, container) {
         (Some(streams), Some(container)) => Some(streams.min(container)),
         (one, other) => one.or(other),
-    }
+    };
+    declared.filter(|us| *us <= HALF_A_CLOCK_US || !ffi::duration_is_span(input))
 }
 
 pub(super) fn facts(
@@ -148,15 +170,4 @@ pub(super) fn facts(
         video,
         audio,
     })
-}
-
-/// A size with square pixels: the width follows the pixels' shape, within reason.
-fn square((width, height): (u32, u32), pixel_aspect: Rational) -> (u32, u32) {
-    let (num, den) = match pixel_aspect {
-        Rational(num, den) if num > 0 && den > 0 && num <= den * 8 && den <= num * 8 => (num, den),
-        _ => (1, 1),
-    };
-    let exact = i64::from(width) * i64::from(num);
-    let square = (exact + i64::from(den) / 2) / i64::from(den);
-    (u32::try_from(square).unwrap_or(width).max(1), height)
 }

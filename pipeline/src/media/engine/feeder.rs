@@ -117,8 +117,9 @@ impl Feeder {
     }
 
     fn finish(&mut self) -> Result<(), EngineError> {
+        let sound_end = self.sound.as_ref().and_then(|side| side.sound.line.end()).unwrap_or(0);
         if let Some(side) = &mut self.picture {
-            side.finish(&self.packets)?;
+            side.finish(ticks(sound_end, i64::from(AUDIO_HZ), VIDEO_HZ), &self.packets)?;
         }
         if let Some(side) = &mut self.sound {
             side.finish(&self.packets)?;

@@ -146,6 +146,14 @@ pub(super) fn duration_is_guess(input: &Input) -> bool {
     method == ffi::AVDurationEstimationMethod::AVFMT_DURATION_FROM_BITRATE
 }
 
+/// Whether the container's duration is only the distance of its first and its last time stamp.
+#[expect(unsafe_code, reason = "duration_estimation_method is not in the safe interface")]
+pub(super) fn duration_is_span(input: &Input) -> bool {
+    // SAFETY: reads one field of a live context.
+    let method = unsafe { (*input.as_ptr()).duration_estimation_method };
+    method == ffi::AVDurationEstimationMethod::AVFMT_DURATION_FROM_PTS
+}
+
 /// What the container and the probe say about a stream, without opening its decoder.
 pub(super) struct Declared {
     pub(super) width: u32,
@@ -202,6 +210,38 @@ pub(super) fn share(picture: &frame::Video) -> Result<frame::Video, Error> {
         code if code < 0 => Err(Error::from(code)),
         _ => Ok(shared),
     }
+}
+
+/// What a picture says about its colours: the code points of ITU-T H.273, and libav's range.
+pub(super) struct RawColours {
+    pub(super) matrix: i32,
+    pub(super) primaries: i32,
+    pub(super) transfer: i32,
+    pub(super) range: i32,
+}
+
+/// As raw numbers: some decoders pass on what the file says, and a number that the headers do not know must not become
+/// an enum.
+#[expect(unsafe_code, reason = "the safe interface makes enums of them")]
+pub(super) fn raw_colours(picture: &frame::Video) -> RawColours {
+    // SAFETY: four fields of a live frame, each an `enum` of C with the size of an int, never read as a Rust enum.
+    unsafe {
+        let raw = picture.as_ptr();
+        RawColours {
+            matrix: (&raw const (*raw).colorspace).cast::<c_int>().read(),
+            primaries: (&raw const (*raw).color_primaries).cast::<c_int>().read(),
+            transfer: (&raw const (*raw).color_trc).cast::<c_int>().read(),
+            range: (&raw const (*raw).color_range).cast::<c_int>().read(),
+        }
+    }
+}
+
+/// Whether a picture is before the place where the container says that the video begins, and only there for others to be
+/// decoded. libav drops these itself, but not with every decoder.
+#[expect(unsafe_code, reason = "the safe interface does not know this flag")]
+pub(super) fn is_not_shown(picture: &frame::Video) -> bool {
+    // SAFETY: reads one field of a live frame.
+    unsafe { (*picture.as_ptr()).flags & ffi::AV_FRAME_FLAG_DISCARD != 0 }
 }
 
 /// Gives decoded sound a channel layout where the source has none, and says which, as a mask.

@@ -5,7 +5,7 @@ use ffmpeg_next::frame;
 
 use super::input::{Source, Track};
 use super::limits::too_long;
-use super::picture::{Presenter, Target, packed_rgb};
+use super::picture::{Format, Presenter, Target, packed_rgb};
 use super::pictures::Pictures;
 use super::time::{MICROSECONDS, to_ms, video_us};
 use super::verdict::check_complete;
@@ -37,10 +37,10 @@ pub(super) fn run(
     let mut facts = source.facts.clone();
     if let Some(chosen) = source.picture {
         let mut pictures = Pictures::open(&source, chosen, &request.limits)?;
-        let target = Target { width: grid.width, height: grid.height, format: "rgb24" };
+        let target = Target { width: grid.width, height: grid.height, format: Format::Rgb };
         let mut sampler = Sampler {
             grid,
-            presenter: Presenter::new(target, chosen.orientation),
+            presenter: Presenter::new(target, chosen.orientation, chosen.pixel_aspect),
             shown: None,
             point: 0,
             speaker,
@@ -76,7 +76,9 @@ pub(super) fn run(
 impl Grid {
     fn check(self) -> Result<(), EngineError> {
         let rate = (LEAST_PER_SECOND..=MOST_PER_SECOND).contains(&self.per_second);
-        let sides = [self.width, self.height].iter().all(|s| (1..=LARGEST_SIDE).contains(s));
+        // Even, because colours are converted with half as many chroma samples.
+        let sides = [self.width, self.height];
+        let sides = sides.iter().all(|s| (2..=LARGEST_SIDE).contains(s) && s % 2 == 0);
         if rate && sides {
             return Ok(());
         }

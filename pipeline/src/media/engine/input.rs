@@ -28,6 +28,8 @@ pub(super) struct Chosen {
 pub(super) struct ChosenPicture {
     pub(super) stream: Chosen,
     pub(super) orientation: Orientation,
+    /// The container's word for the shape of a pixel, else the codec's.
+    pub(super) pixel_aspect: Rational,
     pub(super) frame_rate: f64,
 }
 
@@ -55,8 +57,9 @@ impl Source {
     pub(super) fn open(file: RemoteFile, bounds: &Limits) -> Result<Self, EngineError> {
         let budget = Budget::new(bounds);
         let mut input = open::open(file, bounds, &budget)?;
-        let picture =
-            declared::best(&input, media::Type::Video)?.map(|s| declared::choose_picture(&s));
+        let picture = declared::best(&input, media::Type::Video)?
+            .map(|s| declared::choose_picture(&s))
+            .transpose()?;
         let sound = declared::best(&input, media::Type::Audio)?.map(|s| declared::choose(&s));
         if picture.is_none() && sound.is_none() {
             return Err(EngineError::refused(

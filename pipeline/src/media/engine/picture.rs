@@ -1,57 +1,93 @@
-//! Decoded pictures made presentable: deinterlaced where flagged, upright, square pixels, one size, one pixel format.
-//! A source that changes its size, format or range in the middle gets a new filter graph; what comes out stays the same.
+//! Decoded pictures made presentable: deinterlaced where flagged, upright, square pixels, one size, one set of colours.
+//! A source that changes its size, format or colours in the middle gets a new filter graph; what comes out stays the same.
 
 use std::collections::VecDeque;
 
-use ffmpeg_next::{color, frame};
+use ffmpeg_next::{Rational, frame};
 
-use super::EngineError;
-use super::ffi;
+use super::colours::{Colours, is_mastered, pixel_format};
 use super::graph::{Graph, Kind};
 use super::orientation::Orientation;
+use super::shape::{fit, square};
 use super::time::{VIDEO_HZ, from_base};
+use super::{EngineError, ffi};
 
 /// What comes out.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Target {
     pub(super) width: u32,
     pub(super) height: u32,
-    /// `yuv420p` (8 bits, TV range) or `rgb24`.
-    pub(super) format: &'static str,
+    pub(super) format: Format,
 }
 
-/// What comes in, as far as a graph depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    /// For an encoder: 8-bit 4:2:0, BT.709, TV range. A shape that is not the target's gets bars.
+    Yuv,
+    /// To be looked at by programs: `rgb24`, stretched to the target, one out for each one in.
+    Rgb,
+}
+
+const TAGS: &str = "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709";
+
+/// What a graph depends on.
 #[derive(Debug, PartialEq, Eq)]
 struct Shape {
-    width: u32,
-    height: u32,
+    size: (u32, u32),
     format: &'static str,
-    full_range: bool,
+    colours: Colours,
+    /// The codec's word for the shape of a pixel.
+    pixel_aspect: (i32, i32),
 }
 
 /// Makes pictures presentable. Time stamps are ticks of 90 kHz on both sides.
 pub(super) struct Presenter {
     target: Target,
     orientation: Orientation,
+    /// The container's word for the shape of a pixel: it goes before the codec's, until the codec changes its own.
+    pixel_aspect: Rational,
+    /// Size and shape of a pixel in the first picture, for which the container's word holds.
+    first: Option<((u32, u32), (i32, i32))>,
     /// Once a flagged picture was seen, all pictures pass the deinterlacer, which leaves the others alone.
     interlaced: bool,
+    /// Said by one picture, it holds for those that follow.
+    mastered: bool,
     graph: Option<(Shape, Graph)>,
     ready: VecDeque<frame::Video>,
 }
 
 impl Presenter {
-    pub(super) fn new(target: Target, orientation: Orientation) -> Self {
-        Self { target, orientation, interlaced: false, graph: None, ready: VecDeque::new() }
+    pub(super) fn new(target: Target, orientation: Orientation, pixel_aspect: Rational) -> Self {
+        Self {
+            target,
+            orientation,
+            pixel_aspect,
+            first: None,
+            interlaced: false,
+            mastered: false,
+            graph: None,
+            ready: VecDeque::new(),
+        }
+    }
+
+    /// For pictures that came out of a presenter.
+    pub(super) fn of_presentable(target: Target) -> Self {
+        Self::new(target, Orientation::default(), Rational(1, 1))
     }
 
     pub(super) fn push(&mut self, picture: &frame::Video) -> Result<(), EngineError> {
-        let shape = shape(picture);
-        let newly_interlaced = picture.is_interlaced() && !self.interlaced;
+        self.mastered |= is_mastered(picture);
+        let shape = self.shape(picture);
+        self.first.get_or_insert((shape.size, shape.pixel_aspect));
+        // The deinterlacer needs the next picture before it answers.
+        let flagged = picture.is_interlaced() && self.target.format == Format::Yuv;
+        let newly_interlaced = flagged && !self.interlaced;
         self.interlaced |= newly_interlaced;
         let fits = self.graph.as_ref().is_some_and(|(current, _)| *current == shape);
         if !fits || newly_interlaced {
             self.finish()?;
-            self.graph = Some((shape, self.build(picture)?));
+            let graph = self.build(&shape)?;
+            self.graph = Some((shape, graph));
         }
         if let Some((_, graph)) = &mut self.graph {
             graph.push(picture)?;
@@ -91,9 +127,19 @@ impl Presenter {
         Ok(())
     }
 
-    fn build(&self, picture: &frame::Video) -> Result<Graph, EngineError> {
-        let (width, height) = (picture.width(), picture.height());
-        let format = pixel_format(picture);
+    /// Looks at a picture without touching its pixels.
+    fn shape(&self, picture: &frame::Video) -> Shape {
+        let Rational(num, den) = picture.aspect_ratio();
+        Shape {
+            size: (picture.width(), picture.height()),
+            format: pixel_format(picture),
+            colours: Colours::of(picture, self.mastered),
+            pixel_aspect: (num, den),
+        }
+    }
+
+    fn build(&self, shape: &Shape) -> Result<Graph, EngineError> {
+        let Shape { size: (width, height), format, colours, .. } = shape;
         let source = format!(
             "video_size={width}x{height}:pix_fmt={format}:time_base=1/{VIDEO_HZ}:pixel_aspect=1/1"
         );
@@ -102,51 +148,60 @@ impl Presenter {
             chain.push("bwdif=mode=send_frame:parity=auto:deint=interlaced".into());
         }
         chain.extend(self.orientation.filters().into_iter().map(String::from));
-        chain.push(self.scale(picture, format));
-        chain.push(format!("format={}", self.target.format));
-        chain.push("setsar=1".into());
+        let filled = self.filled(shape);
+        chain.push(self.scale(shape, filled));
+        // After the scaler: what converts colours costs most, and there are fewer pixels now.
+        chain.extend(colours.filters());
+        chain.extend(self.finishing(filled));
         Graph::new(Kind::Picture, &source, &chain.join(","))
     }
 
-    fn scale(&self, picture: &frame::Video, format: &str) -> String {
-        let Target { width, height, format: wanted } = self.target;
-        let (from_width, from_height) =
-            self.orientation.turned((picture.width(), picture.height()));
+    /// Changes the size and nothing else.
+    fn scale(&self, shape: &Shape, (width, height): (u32, u32)) -> String {
+        let (from_width, from_height) = self.orientation.turned(shape.size);
         // Area averages when it makes smaller; it has nothing to average when it makes larger.
         let smaller = width <= from_width && height <= from_height;
         let flags = if smaller { "area" } else { "bicubic" };
-        let mut scale = format!("scale={width}:{height}:flags={flags}");
-        if wanted == "yuv420p" {
-            if is_rgb(format) {
-                scale.push_str(":out_color_matrix=bt709:out_range=tv");
-            } else if is_full_range(picture) {
-                scale.push_str(":out_range=tv");
+        let range = shape.colours.range();
+        format!("scale={width}:{height}:flags={flags}:in_range={range}:out_range={range}")
+    }
+
+    /// What of the target the picture fills.
+    fn filled(&self, shape: &Shape) -> (u32, u32) {
+        let target = (self.target.width, self.target.height);
+        let pixel_aspect = match self.first {
+            Some(first) if first != (shape.size, shape.pixel_aspect) => {
+                Rational(shape.pixel_aspect.0, shape.pixel_aspect.1)
+            }
+            _ => self.pixel_aspect,
+        };
+        match self.target.format {
+            Format::Yuv => fit(self.orientation.turned(square(shape.size, pixel_aspect)), target),
+            Format::Rgb => target,
+        }
+    }
+
+    /// The last pixel format, and bars around what is `filled`.
+    fn finishing(&self, filled: (u32, u32)) -> Vec<String> {
+        let Target { width, height, format } = self.target;
+        let mut chain = Vec::new();
+        match format {
+            Format::Yuv => {
+                chain.push("format=yuv420p".into());
+                if filled != (width, height) {
+                    chain.push(format!("pad={width}:{height}:(ow-iw)/2:(oh-ih)/2"));
+                }
+                chain.push("setsar=1".into());
+                chain.push(TAGS.into());
+            }
+            Format::Rgb => {
+                chain.push("format=yuv444p".into());
+                chain.push("scale=in_color_matrix=bt709:in_range=tv".into());
+                chain.push("format=rgb24".into());
             }
         }
-        scale
+        chain
     }
-}
-
-/// The size and format of a decoded picture without touching its pixels.
-fn shape(picture: &frame::Video) -> Shape {
-    Shape {
-        width: picture.width(),
-        height: picture.height(),
-        format: pixel_format(picture),
-        full_range: is_full_range(picture),
-    }
-}
-
-fn pixel_format(picture: &frame::Video) -> &'static str {
-    picture.format().descriptor().map_or("none", ffmpeg_next::format::pixel::Descriptor::name)
-}
-
-fn is_rgb(format: &str) -> bool {
-    ["rgb", "bgr", "gbr", "pal8"].iter().any(|name| format.contains(name))
-}
-
-fn is_full_range(picture: &frame::Video) -> bool {
-    picture.color_range() == color::Range::JPEG || pixel_format(picture).starts_with("yuvj")
 }
 
 fn share(picture: &frame::Video) -> Result<frame::Video, EngineError> {

@@ -8,8 +8,8 @@ use super::assemble::Coded;
 use super::error::Doing;
 use super::input::{ChosenPicture, Source};
 use super::ladder::Rung;
-use super::pacing::{Pacer, Showing};
-use super::picture::{Presenter, Target};
+use super::pacing::{LONGEST_GAP, Pacer, Showing};
+use super::picture::{Format, Presenter, Target};
 use super::pictures::Pictures;
 use super::poster::PosterPicker;
 use super::rung::Step;
@@ -33,10 +33,10 @@ impl PictureSide {
         limits: &Limits,
         (to, top): (SyncSender<Step>, Rung),
     ) -> Result<Self, EngineError> {
-        let target = Target { width: top.width, height: top.height, format: "yuv420p" };
+        let target = Target { width: top.width, height: top.height, format: Format::Yuv };
         Ok(Self {
             pictures: Pictures::open(source, chosen, limits)?,
-            presenter: Presenter::new(target, chosen.orientation),
+            presenter: Presenter::new(target, chosen.orientation, chosen.pixel_aspect),
             pacer: Pacer::new(chosen.frame_rate, limits.max_frame_rate),
             poster: PosterPicker::new(),
             last: None,
@@ -75,14 +75,23 @@ impl PictureSide {
         self.to.send(step).map_err(|_| EngineError::Stopped)
     }
 
-    pub(super) fn finish(&mut self, packets: &SyncSender<Coded>) -> Result<(), EngineError> {
+    /// `sound_end` in ticks of 90 kHz: where the sound goes on for much longer, the last picture stays, because a player
+    /// must not be left without one (a song with one picture).
+    pub(super) fn finish(
+        &mut self,
+        sound_end: i64,
+        packets: &SyncSender<Coded>,
+    ) -> Result<(), EngineError> {
         self.presenter.finish()?;
         self.show_ready(packets)?;
         say(packets, self.poster.finish()?)?;
         let Some(last) = self.last.take() else {
             return Err(EngineError::corrupt("no picture has a time at which it could be shown"));
         };
-        let end = self.pictures.end();
+        let end = match self.pictures.end() {
+            end if sound_end - end > LONGEST_GAP => sound_end,
+            end => end,
+        };
         for repeat in self.pacer.finish(end) {
             self.show(&last, repeat)?;
         }

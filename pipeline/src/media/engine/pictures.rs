@@ -3,11 +3,11 @@
 
 use ffmpeg_next::{Packet, Rational, frame};
 
-use super::EngineError;
 use super::decode::Decoder;
 use super::input::{ChosenPicture, Source};
 use super::limits::{check_size, too_much_work};
 use super::time::{VIDEO_HZ, from_base};
+use super::{EngineError, ffi};
 use crate::media::protocol::Limits;
 
 /// A single picture is shown no longer than this by its own word.
@@ -47,8 +47,12 @@ impl Pictures {
 
     /// The next picture with its time, if there is one now.
     pub(super) fn take(&mut self) -> Result<Option<frame::Video>, EngineError> {
-        let Some(mut picture) = self.decoder.take(frame::Video::empty())? else {
-            return Ok(None);
+        let mut picture = loop {
+            match self.decoder.take(frame::Video::empty())? {
+                Some(picture) if ffi::is_not_shown(&picture) => {}
+                Some(picture) => break picture,
+                None => return Ok(None),
+            }
         };
         check_size((picture.width(), picture.height()), &self.limits)?;
         self.pixels += u64::from(picture.width()) * u64::from(picture.height());

@@ -4,8 +4,7 @@ use ffmpeg_next::frame;
 
 use super::EngineError;
 use super::ffi;
-use super::orientation::Orientation;
-use super::picture::{Presenter, Target, packed_rgb};
+use super::picture::{Format, Presenter, Target, packed_rgb};
 use super::time::VIDEO_HZ;
 use crate::media::protocol::Message;
 
@@ -59,8 +58,8 @@ impl PosterPicker {
 
 fn poster(picture: &frame::Video) -> Result<(Message, Vec<u8>), EngineError> {
     let (width, height) = (picture.width(), picture.height());
-    let target = Target { width, height, format: "rgb24" };
-    let rgb = Presenter::new(target, Orientation::default()).present(picture)?;
+    let target = Target { width, height, format: Format::Rgb };
+    let rgb = Presenter::of_presentable(target).present(picture)?;
     Ok((Message::Poster { width, height }, packed_rgb(&rgb)))
 }
 

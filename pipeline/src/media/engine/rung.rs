@@ -14,8 +14,7 @@ use super::assemble::{Coded, Prepared};
 use super::error::{Doing, not_now};
 use super::fragments::{Fragments, avc_codecs};
 use super::ladder::Rung;
-use super::orientation::Orientation;
-use super::picture::{Presenter, Target};
+use super::picture::{Format, Presenter, Target};
 use super::time::VIDEO_HZ;
 use super::{EngineError, ffi};
 use crate::media::protocol::{Message, RenditionKind};
@@ -43,8 +42,8 @@ pub(super) struct Orders {
 /// The body of a rung's thread.
 pub(super) fn run(orders: &Orders) -> Result<(), EngineError> {
     let Rung { width, height, .. } = orders.rung;
-    let target = Target { width, height, format: "yuv420p" };
-    let mut scaler = Presenter::new(target, Orientation::default());
+    let target = Target { width, height, format: Format::Yuv };
+    let mut scaler = Presenter::of_presentable(target);
     let mut encoder = None;
     loop {
         match orders.pictures.recv().map_err(|_| EngineError::Stopped)? {
@@ -60,7 +59,7 @@ pub(super) fn run(orders: &Orders) -> Result<(), EngineError> {
                 })?;
                 let encoder = match &mut encoder {
                     Some(encoder) => encoder,
-                    none => none.insert(orders.open(&picture)?),
+                    none => none.insert(orders.open()?),
                 };
                 orders.encode(encoder, picture, starts_group)?;
             }
@@ -112,9 +111,9 @@ impl Orders {
         }
     }
 
-    /// Opens the encoder for pictures like the first, and announces the rendition.
-    fn open(&self, first: &frame::Video) -> Result<encoder::video::Encoder, EngineError> {
-        let encoder = self.open_encoder(first).doing("open the video encoder")?;
+    /// Opens the encoder, and announces the rendition.
+    fn open(&self) -> Result<encoder::video::Encoder, EngineError> {
+        let encoder = self.open_encoder().doing("open the video encoder")?;
         let codecs = avc_codecs(&ffi::extradata(&encoder))?;
         let hz = i32::try_from(VIDEO_HZ).unwrap_or(i32::MAX);
         let (fragments, init) = Fragments::new(&encoder, hz)?;
@@ -132,7 +131,7 @@ impl Orders {
         Ok(encoder)
     }
 
-    fn open_encoder(&self, first: &frame::Video) -> Result<encoder::video::Encoder, ffmpeg::Error> {
+    fn open_encoder(&self) -> Result<encoder::video::Encoder, ffmpeg::Error> {
         let codec = encoder::find_by_name("libx264").ok_or(ffmpeg::Error::EncoderNotFound)?;
         let mut context = codec::Context::new_with_codec(codec);
         context.set_flags(codec::Flags::GLOBAL_HEADER | codec::Flags::CLOSED_GOP);
@@ -161,9 +160,10 @@ impl Orders {
         video.set_format(format::Pixel::YUV420P);
         video.set_aspect_ratio(Rational(1, 1));
         video.set_color_range(color::Range::MPEG);
-        video.set_colorspace(first.color_space());
-        video.set_color_primaries(first.color_primaries());
-        video.set_color_transfer_characteristic(first.color_transfer_characteristic());
+        // What every presentable picture is.
+        video.set_colorspace(color::Space::BT709);
+        video.set_color_primaries(color::Primaries::BT709);
+        video.set_color_transfer_characteristic(color::TransferCharacteristic::BT709);
         video.open_as(codec)
     }
 }
