@@ -200,11 +200,25 @@ pub(crate) struct Probed {
 }
 
 pub(crate) fn probe_packets(path: &Path) -> Vec<Probed> {
+    packets(&ffprobe(path, &["-show_packets"]))
+}
+
+/// The first stream, with the number of frames that really decode.
+pub(crate) fn probe_stream(path: &Path) -> Value {
+    ffprobe(path, &["-count_frames", "-show_streams"])["streams"][0].clone()
+}
+
+/// Both at once.
+pub(crate) fn probe(path: &Path) -> (Value, Vec<Probed>) {
+    let probed = ffprobe(path, &["-count_frames", "-show_streams", "-show_packets"]);
+    (probed["streams"][0].clone(), packets(&probed))
+}
+
+fn packets(probed: &Value) -> Vec<Probed> {
     // ffprobe prints six decimals: without the point they are microseconds.
     let seconds = |value: &Value| -> i64 {
         value.as_str().unwrap_or("0.000000").replacen('.', "", 1).parse().unwrap()
     };
-    let probed = ffprobe(path, &["-show_packets"]);
     probed["packets"]
         .as_array()
         .unwrap()
@@ -216,11 +230,6 @@ pub(crate) fn probe_packets(path: &Path) -> Vec<Probed> {
             key: packet["flags"].as_str().unwrap().starts_with('K'),
         })
         .collect()
-}
-
-/// The first stream, with the number of frames that really decode.
-pub(crate) fn probe_stream(path: &Path) -> Value {
-    ffprobe(path, &["-count_frames", "-show_streams"])["streams"][0].clone()
 }
 
 fn ffprobe(path: &Path, what: &[&str]) -> Value {

@@ -96,3 +96,26 @@ fn a_damaged_segment_does_not_pass_the_check() {
         assert!(checked.failed.is_some(), "{name}");
     }
 }
+
+/// One picture in, one out: the deinterlacer would want the next one first.
+#[test]
+fn interlaced_and_hdr_sources_can_be_sampled_too() {
+    let clips = Clips::new();
+    let woven = clips.make(
+        "woven.ts",
+        "-f lavfi -i testsrc2=352x288:r=50:d=2,interlace -c:v mpeg2video -flags +ilme+ildct -b:v 4M",
+    );
+    let hdr = clips.make(
+        "hdr.mp4",
+        "-f lavfi -i color=black:s=320x240:r=10:d=2,format=yuv420p10le,geq=lum=573:cb=512:cr=512 -c:v libx265 \
+         -preset ultrafast -x265-params log-level=none -color_trc smpte2084 -color_primaries bt2020 -colorspace bt2020nc",
+    );
+    let task = Task::SampleFrames { per_second: 2.0, width: 96, height: 54 };
+    for (clip, white) in [(woven, None), (hdr, Some(183..=205))] {
+        let said = run(&clip, task.clone());
+        assert_eq!(said.failed, None, "{}", clip.display());
+        assert_eq!(said.frames.len(), 4, "{}", clip.display());
+        let middle = said.frames[1].1[(27 * 96 + 48) * 3];
+        assert!(white.is_none_or(|range| range.contains(&middle)), "{middle}");
+    }
+}
