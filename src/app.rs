@@ -14,7 +14,7 @@ use actix_web::dev::Server;
 use pipeline::db::schema::SchemaMismatch;
 use pipeline::db::{Db, DbError};
 use pipeline::gc::GcConfig;
-use pipeline::media::Media;
+use pipeline::media::{Media, MediaError};
 use pipeline::queue::{Queue, QueueError};
 use pipeline::speech::Speech;
 use pipeline::stages::{Scratch, Tools};
@@ -50,6 +50,8 @@ pub enum AppError {
     Queue(QueueError),
     #[error("the scratch directory {} cannot be used: {source}. CLIPSTREAM_SCRATCH chooses another", path.display())]
     Scratch { path: PathBuf, source: io::Error },
+    #[error("no media child can be used, and without one nothing is decoded: {0}")]
+    MediaChild(MediaError),
     #[error("the HTTP server could not start: {0}")]
     Http(io::Error),
     #[error(transparent)]
@@ -131,6 +133,7 @@ impl App {
 
     /// Runs until the lifecycle stops it and every part has ended, or until a part fails.
     pub async fn run(self, lifecycle: &Lifecycle) -> Result<(), AppError> {
+        let media = self.media().await?;
         let soft = lifecycle.soft();
         let (db, queue, storage) = (self.db.clone(), self.queue.clone(), self.storage.clone());
         let readiness = Readiness::new(db, queue, storage, soft.clone());
@@ -140,7 +143,7 @@ impl App {
         if !self.wait_for_postgres(&readiness, &soft).await? {
             return parts.run(lifecycle).await;
         }
-        self.start_loops(&mut parts, lifecycle)?;
+        self.start_loops(&mut parts, media, lifecycle)?;
         self.start_http(&mut parts, &readiness, &soft)?;
         self.started.cancel();
         tracing::info!(
@@ -238,7 +241,12 @@ impl App {
         Ok(())
     }
 
-    fn start_loops(&self, parts: &mut Parts, lifecycle: &Lifecycle) -> Result<(), AppError> {
+    fn start_loops(
+        &self,
+        parts: &mut Parts,
+        media: Option<Media>,
+        lifecycle: &Lifecycle,
+    ) -> Result<(), AppError> {
         let Self { config, db, storage, queue, .. } = self;
         let (soft, hard) = (lifecycle.soft(), lifecycle.hard());
         if config.roles.dispatch {
@@ -255,13 +263,13 @@ impl App {
             let url = config.webhook_url.clone();
             parts.start("event rules", event_rules::check(storage.clone(), url, soft.clone()));
         }
-        if !config.roles.stages.is_empty() {
+        if let Some(media) = media {
             let path = config.scratch.clone();
             let scratch =
                 Scratch::open(path.clone()).map_err(|source| AppError::Scratch { path, source })?;
             let tools = Tools {
                 storage: storage.clone(),
-                media: Media::new(config.media.clone()),
+                media,
                 speech: Arc::new(Speech::new(config.speech.clone())),
                 scratch,
             };
@@ -273,6 +281,23 @@ impl App {
             parts.start("worker", run);
         }
         Ok(())
+    }
+
+    /// For a worker: media children, of which one was really started and caged as the settings ask for.
+    async fn media(&self) -> Result<Option<Media>, AppError> {
+        let Config { media, roles, .. } = &self.config;
+        if roles.stages.is_empty() {
+            return Ok(None);
+        }
+        let wanted = media.sandbox;
+        let media = Media::new(media.clone());
+        let level = media.probe().await.map_err(AppError::MediaChild)?;
+        if level.missing.is_empty() {
+            tracing::info!(sandbox = %level, "media children are caged");
+        } else {
+            tracing::warn!(sandbox = %level, %wanted, "media children are caged in part; doctor says what to do");
+        }
+        Ok(Some(media))
     }
 }
 

@@ -56,7 +56,7 @@ enum Command {
     Reconcile(reconcile::Args),
     /// Decode one file for the worker that started this process
     #[command(hide = true)]
-    MediaChild,
+    MediaChild(media_child::Args),
 }
 
 /// The whole process: parses, runs, and turns the outcome into an exit code.
@@ -66,9 +66,9 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
-    if matches!(cli.command, Command::MediaChild) {
-        // Before any thread exists: the child bounds its memory and ties its life to its parent's, and that must hold for all of it.
-        return media_child::run();
+    if let Command::MediaChild(args) = &cli.command {
+        // Before any thread exists: the cage holds for the thread that enters it, and for those made later.
+        return media_child::run(args);
     }
     let outcome = telemetry::init(&cli.log).map_err(anyhow::Error::from).and_then(|()| {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -104,7 +104,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Jobs(args) => jobs::run(args).await,
         Command::Queues(args) => queues::run(args).await,
         Command::Reconcile(args) => reconcile::run(args).await,
-        Command::MediaChild => Ok(media_child::run()),
+        Command::MediaChild(args) => Ok(media_child::run(&args)),
     }
 }
 

@@ -1,26 +1,31 @@
-//! `clipstream media-child`: what a worker starts to have one file decoded. Reads a request on stdin, answers on stdout.
+//! `clipstream media-child`: what a worker starts to have one file decoded. Reads a request and the input on stdin, which is
+//! a socket, answers on stdout.
 //!
 //! Runs before any thread and without a logger; a panic ends it with a status that the worker counts as a crash.
 
-use std::fs::File;
-use std::io::{self, stdin, stdout};
-use std::os::fd::AsFd;
+use std::io::stdout;
 use std::process::ExitCode;
 
+use pipeline::media::cage::{Bounds, Sandbox};
 use pipeline::media::child;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// How much of the cage must hold before the file is read
+    #[arg(long, default_value_t = Sandbox::Required)]
+    sandbox: Sandbox,
+    /// CPU time that it may use
+    #[arg(long, default_value_t = 3600, value_name = "SECONDS")]
+    cpu_seconds: u64,
+}
 
 /// One request, then the end.
 #[must_use]
-pub fn run() -> ExitCode {
-    let done = child::enter_process().and_then(|()| child::run(parent()?, &mut stdout()));
-    match done {
+pub fn run(args: &Args) -> ExitCode {
+    let bounds = Bounds { cpu_seconds: args.cpu_seconds };
+    match child::run_caged(args.sandbox, bounds, &mut stdout()) {
         Ok(()) => ExitCode::SUCCESS,
         // The worker is gone, or speaks another version: nobody is there to tell.
         Err(_) => ExitCode::FAILURE,
     }
-}
-
-/// Our stdin is a socket: we ask on it too. As a file, it is read and written with nothing but `read` and `write`.
-fn parent() -> io::Result<File> {
-    Ok(stdin().as_fd().try_clone_to_owned()?.into())
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use pipeline::dispatch::DispatchConfig;
 use pipeline::media::MediaConfig;
+use pipeline::media::cage::Sandbox;
 use pipeline::queue::QueueConfig;
 use pipeline::reconcile::ReconcileConfig;
 use pipeline::speech::SpeechConfig;
@@ -84,6 +85,12 @@ impl DaemonSettings {
         self.scratch.clone().unwrap_or_else(|| std::env::temp_dir().join("clipstream"))
     }
 
+    /// All of the cage, unless an operator takes less.
+    #[must_use]
+    pub fn sandbox(&self) -> Sandbox {
+        self.worker.sandbox(Sandbox::Required)
+    }
+
     /// Joins all groups; the first that cannot be used is the error.
     pub fn config(
         &self,
@@ -113,7 +120,11 @@ impl DaemonSettings {
                 ..ReconcileConfig::default()
             },
             scratch: self.scratch(),
-            media: MediaConfig { program: media_program()?, limits: self.limits.limits() },
+            media: MediaConfig {
+                program: media_program()?,
+                limits: self.limits.limits(),
+                sandbox: self.sandbox(),
+            },
         })
     }
 }

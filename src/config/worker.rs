@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use pipeline::dispatch::DispatchConfig;
+use pipeline::media::cage::Sandbox;
 use pipeline::stage::Stage;
 use pipeline::worker::WorkerConfig;
 
@@ -33,6 +34,10 @@ pub struct WorkerSettings {
     #[arg(long, env = "CLIPSTREAM_LEASE_SECONDS", default_value_t = 15, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(3..=3600))]
     lease_seconds: u64,
+    /// How much of the media child's cage must hold: required, container (all but namespaces) or best-effort
+    /// [default: required; `dev`: best-effort]
+    #[arg(long, env = "CLIPSTREAM_SANDBOX", value_name = "LEVEL")]
+    sandbox: Option<Sandbox>,
 }
 
 impl WorkerSettings {
@@ -45,6 +50,12 @@ impl WorkerSettings {
             drain_timeout,
             ..WorkerConfig::default()
         }
+    }
+
+    /// How much of the cage must hold before media is read.
+    #[must_use]
+    pub fn sandbox(&self, default: Sandbox) -> Sandbox {
+        self.sandbox.unwrap_or(default)
     }
 
     /// The window serves all workers, not only those of this process: it goes by the stage with the most slots.

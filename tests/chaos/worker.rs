@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::Parser;
 use pipeline::clock;
 use pipeline::db::Db;
+use pipeline::media::cage::Sandbox;
 use pipeline::media::{Limits, Media, MediaConfig};
 use pipeline::queue::{Queue, QueueConfig};
 use pipeline::speech::{Speech, SpeechConfig, SpeechEngine};
@@ -85,6 +86,7 @@ pub(crate) async fn run() {
             media: Media::new(MediaConfig {
                 program: PathBuf::from("/bin/false"),
                 limits: Limits::default(),
+                sandbox: Sandbox::Required,
             }),
             speech: Arc::new(Speech::new(speech)),
             scratch: Scratch::open(args.scratch).expect("a scratch directory"),

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pipeline::media::protocol::{Limits, Message, Request, Task};
+use pipeline::media::cage::Sandbox;
+use pipeline::media::protocol::{Limits, Message, Request, Task, write_frame};
 use pipeline::media::{Input, InputError, Media, MediaConfig, MediaError};
 use pipeline::video::FailureCause;
 
@@ -20,7 +21,11 @@ fn request() -> Request {
 }
 
 fn media(program: PathBuf) -> Media {
-    Media::new(MediaConfig { program, limits: Limits::default() })
+    within(program, Limits::default())
+}
+
+fn within(program: PathBuf, limits: Limits) -> Media {
+    Media::new(MediaConfig { program, limits, sandbox: Sandbox::Required })
 }
 
 /// Everything that a child says, up to its end.
@@ -114,6 +119,54 @@ async fn nonsense_and_boasts_are_crashes_and_never_memory() {
 }
 
 #[tokio::test]
+async fn a_message_out_of_place_is_a_crash_and_reaches_nobody() {
+    let picture = Message::Frame { time_us: 0, width: 1, height: 1 };
+    let child = ScriptedChild::new().says(&PROGRESS, b"").says(&picture, b"rgb");
+    let (messages, end) = scripted(&child).await;
+    assert_eq!(messages, [PROGRESS]);
+    let Err(MediaError::Crashed(text)) = end else { panic!("{end:?}") };
+    assert!(text.contains("frame for Transcode"), "{text}");
+}
+
+#[tokio::test]
+async fn a_child_that_does_not_say_first_what_holds_of_its_cage_is_ended() {
+    let child = ScriptedChild::new().uncaged().says(&PROGRESS, b"");
+    let (messages, end) = scripted(&child).await;
+    assert_eq!(messages, []);
+    let Err(MediaError::Crashed(text)) = end else { panic!("{end:?}") };
+    assert!(text.contains("cage"), "{text}");
+}
+
+#[tokio::test]
+async fn endless_progress_and_endless_stderr_are_ended_long_before_the_deadline() {
+    let mut frame = Vec::new();
+    write_frame(&mut frame, &PROGRESS, &[]).expect("a frame");
+    let child = ScriptedChild::new();
+    let path = child.path("endless");
+    fs::write(&path, frame.repeat(1000)).expect("a file");
+    let path = path.display();
+    let begun = Instant::now();
+    for (line, reason) in [
+        (format!("while /bin/cat {path}; do :; done"), "reports of progress"),
+        ("/bin/cat /dev/zero >&2".to_owned(), "floods stderr"),
+    ] {
+        let (_, end) = scripted(&ScriptedChild::new().does(&line)).await;
+        let Err(MediaError::Crashed(text)) = end else { panic!("{end:?}") };
+        assert!(text.contains(reason), "{text}");
+    }
+    assert!(begun.elapsed() < PLENTY);
+}
+
+#[tokio::test]
+async fn a_detail_cannot_steer_a_terminal() {
+    let detail = "bad \u{1b}[31mfile\nERROR forged line".to_owned();
+    let refusal = Message::Failed { cause: FailureCause::Corrupt, detail };
+    let (_, end) = scripted(&ScriptedChild::new().says(&refusal, b"")).await;
+    let Err(MediaError::Failed { detail, .. }) = end else { panic!("{end:?}") };
+    assert!(!detail.contains(['\u{1b}', '\n']), "{detail:?}");
+}
+
+#[tokio::test]
 async fn a_flood_on_stderr_does_not_block_and_only_its_tail_is_kept() {
     let child = ScriptedChild::new()
         .does("i=0; while [ $i -lt 4000 ]; do echo 'line after line after line of noise' >&2; i=$((i+1)); done")
@@ -143,7 +196,7 @@ async fn a_deadline_ends_the_whole_group() {
 async fn a_silent_child_is_stuck_and_killed() {
     let child = ScriptedChild::new().says(&PROGRESS, b"").does("/bin/sleep 300");
     let limits = Limits { max_stall_ms: 500, ..Limits::default() };
-    let media = Media::new(MediaConfig { program: child.program(), limits });
+    let media = within(child.program(), limits);
     let begun = Instant::now();
     let (_, end) = heard(&media, Vec::new(), PLENTY).await;
     assert!(matches!(end, Err(MediaError::Stalled(_))), "{end:?}");
@@ -158,7 +211,7 @@ async fn a_child_that_repeats_its_progress_is_stuck() {
     let child =
         child.does(&format!("while :; do /bin/cat {}; /bin/sleep 0.05; done", again.display()));
     let limits = Limits { max_stall_ms: 700, ..Limits::default() };
-    let media = Media::new(MediaConfig { program: child.program(), limits });
+    let media = within(child.program(), limits);
     let begun = Instant::now();
     let (messages, end) = heard(&media, Vec::new(), PLENTY).await;
     assert!(matches!(end, Err(MediaError::Stalled(_))), "{end:?}");
@@ -174,7 +227,7 @@ async fn a_child_that_makes_progress_is_left_alone() {
     }
     let child = child.says(&done(8), b"");
     let limits = Limits { max_stall_ms: 1_500, ..Limits::default() };
-    let media = Media::new(MediaConfig { program: child.program(), limits });
+    let media = within(child.program(), limits);
     let (messages, end) = heard(&media, Vec::new(), PLENTY).await;
     assert!(end.is_ok(), "{end:?}");
     assert_eq!(messages.len(), 9);
@@ -189,7 +242,7 @@ async fn a_child_that_waits_for_its_parent_is_not_stuck() {
         .waits_for("go")
         .says(&done(1), b"");
     let limits = Limits { max_stall_ms: 1_000, ..Limits::default() };
-    let media = Media::new(MediaConfig { program: child.program(), limits });
+    let media = within(child.program(), limits);
     let request = Request { limits: media.limits().clone(), ..request() };
     let mut process = media.start(request, Vec::new(), PLENTY).await.expect("a start");
     assert!(process.next().await.expect("a message").is_some());
@@ -209,7 +262,7 @@ async fn an_overdue_child_is_asked_to_end_before_it_is_killed() {
         .says(&PROGRESS, b"")
         .does("while :; do /bin/sleep 0.05; done");
     let limits = Limits { max_stall_ms: 500, ..Limits::default() };
-    let media = Media::new(MediaConfig { program: child.program(), limits });
+    let media = within(child.program(), limits);
     let (_, end) = heard(&media, Vec::new(), PLENTY).await;
     assert!(matches!(end, Err(MediaError::Stalled(_))), "{end:?}");
     assert!(asked.exists(), "it had no chance to end by itself");
@@ -229,7 +282,7 @@ async fn whoever_does_not_listen_is_killed_a_moment_later() {
         .says(&PROGRESS, b"")
         .does("wait");
     let limits = Limits { max_stall_ms: 300, ..Limits::default() };
-    let media = Media::new(MediaConfig { program: child.program(), limits });
+    let media = within(child.program(), limits);
     let begun = Instant::now();
     let (_, end) = heard(&media, Vec::new(), PLENTY).await;
     assert!(matches!(end, Err(MediaError::Stalled(_))), "{end:?}");
@@ -271,8 +324,8 @@ async fn dropping_the_process_leaves_nothing_running() {
 #[tokio::test]
 async fn a_wait_that_is_given_up_loses_no_byte() {
     let payload: Vec<u8> = (0..3_000_000_u32).map(|i| (i % 253) as u8).collect();
-    let child =
-        ScriptedChild::new().says(&Message::Pcm { start_us: 7 }, &payload).says(&done(1), b"");
+    let poster = Message::Poster { width: 1000, height: 1000 };
+    let child = ScriptedChild::new().says(&poster, &payload).says(&done(1), b"");
     let media = media(child.program());
     let mut process = media.start(request(), Vec::new(), PLENTY).await.expect("a start");
     let mut heard = Vec::new();
@@ -284,7 +337,7 @@ async fn a_wait_that_is_given_up_loses_no_byte() {
         }
     }
     let [(first, received), (last, _)] = &heard[..] else { unreachable!() };
-    assert_eq!(*first, Message::Pcm { start_us: 7 });
+    assert_eq!(*first, poster);
     assert!(*received == payload, "the payload is whole");
     assert_eq!(*last, done(1));
     assert!(process.next().await.expect("no error").is_none());

@@ -6,20 +6,27 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use pipeline::media::cage::Level;
 use pipeline::media::protocol::{Message, write_frame};
 use tempfile::TempDir;
 
-/// A program to start in place of our own binary.
+/// A program to start in place of our own binary. It says first that it is caged, as every child does, and is not.
 pub(crate) struct ScriptedChild {
     directory: TempDir,
     frames: usize,
     steps: String,
+    says_caged: bool,
 }
 
 impl ScriptedChild {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        Self { directory, frames: 0, steps: String::new() }
+        Self { directory, frames: 0, steps: String::new(), says_caged: true }
+    }
+
+    /// Leaves out what every child says first.
+    pub(crate) fn uncaged(self) -> Self {
+        Self { says_caged: false, ..self }
     }
 
     /// Says something.
@@ -60,10 +67,16 @@ impl ScriptedChild {
         write_frame(&mut checked, &message, &[]).expect("a frame");
         write_frame(&mut checked, &done(2_000), &[]).expect("a frame");
         fs::write(self.path("checked"), checked).expect("a file");
+        let mut caged = Vec::new();
+        if self.says_caged {
+            write_frame(&mut caged, &Message::Caged(Level::default()), &[]).expect("a frame");
+        }
+        fs::write(self.path("caged"), caged).expect("a file");
         let request = self.path("request").display().to_string();
         // One read: the socket stays open for what the child wants to read.
         let script = format!(
-            "#!/bin/sh\n/bin/dd bs=64k count=1 of={request}.$$ 2> {request}.log\nif /bin/grep -q check_segment {request}.$$; then exec /bin/cat {}; fi\n{}",
+            "#!/bin/sh\n/bin/dd bs=64k count=1 of={request}.$$ 2> {request}.log\n/bin/cat {}\nif /bin/grep -q check_segment {request}.$$; then exec /bin/cat {}; fi\n{}",
+            self.path("caged").display(),
             self.path("checked").display(),
             self.steps
         );

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pipeline::job::{JobId, Lease, WorkerId};
+use pipeline::media::cage::Sandbox;
 use pipeline::media::{Limits, Media, MediaConfig};
 use pipeline::speech::{Speech, SpeechConfig, SpeechEngine};
 use pipeline::stage::Stage;
@@ -113,6 +114,7 @@ impl StageWorld {
                 media: Media::new(MediaConfig {
                     program: program.to_owned(),
                     limits: self.limits.clone(),
+                    sandbox: Sandbox::Required,
                 }),
                 speech: Arc::new(Speech::new(speech)),
                 scratch: Scratch::open(self.scratch_root.path().to_owned()).expect("a scratch"),

@@ -5,38 +5,48 @@ use std::any::Any;
 use std::io::{self, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
+use super::cage::{self, Bounds, Sandbox};
+use super::cores;
 use super::engine::{self, EngineError, RemoteFile, Speaker};
-use super::protocol::{Message, Request, read_frame};
+use super::protocol::{Message, Request, read_frame, write_frame};
 use crate::video::FailureCause;
 
-/// More address space than any file within the limits needs: past it an allocation fails and this process ends.
-const MOST_MEMORY_BYTES: u64 = 4 * 1024 * 1024 * 1024;
-
-/// Makes this process a media child: it dies with its parent, even when that parent is killed, its memory is bounded, and
-/// a crash leaves no core file with somebody's pictures in it.
-/// To be called once, before [`run`], by the command that the parent starts.
-pub fn enter_process() -> io::Result<()> {
-    let parent = rustix::process::getppid();
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-    // A parent that died before the line above sends no signal any more.
-    if rustix::process::getppid() != parent {
-        return Err(io::Error::other("the parent died before the media child could start"));
-    }
-    bound(Resource::As, MOST_MEMORY_BYTES)?;
-    bound(Resource::Core, 0)
+/// Enters the cage, says what holds of it, and then [`run`]s, with our stdin as the socket to the parent.
+/// Where less holds than `sandbox` asks for, not even the request is read.
+/// To be called once, before any thread exists: the cage holds for the thread that enters it, and for those made later.
+pub fn run_caged(
+    sandbox: Sandbox,
+    bounds: Bounds,
+    stdout: &mut (impl Write + Send),
+) -> io::Result<()> {
+    cores::count();
+    let level = cage::enter(bounds);
+    let refused = sandbox.refusal(&level).is_some();
+    write_frame(stdout, &Message::Caged(level), &[])?;
+    if refused { Ok(()) } else { run(Parent, stdout) }
 }
 
-fn bound(resource: Resource, most: u64) -> io::Result<()> {
-    let found = getrlimit(resource);
-    let most = found.maximum.map_or(most, |maximum| maximum.min(most));
-    setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
-    Ok(())
+/// Our stdin, which is a socket: we ask on it, too. Without a buffer, a copy or anything but `read` and `write`.
+struct Parent;
+
+impl Read for Parent {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::read(io::stdin(), buffer)?)
+    }
+}
+
+impl Write for Parent {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::write(io::stdin(), bytes)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Runs one request to its end. Every refusal becomes a `Failed` message; an error is only a broken pipe.
-/// `parent` is the socket that this process was started with: the request comes from there, and then the input.
+/// The request comes from `parent`, and then the input. Nothing is opened, and there is no cage: see [`run_caged`].
 pub fn run(
     mut parent: impl Read + Write + Send + 'static,
     stdout: &mut (impl Write + Send),

@@ -3,11 +3,15 @@
 //! child gets the bytes: it has no file, no path and no network.
 //! The crate `ffmpeg_next` is seen nowhere else.
 
+pub mod cage;
 pub mod child;
+mod conversation;
+mod cores;
 mod cost;
 mod engine;
 mod frames;
 pub mod input;
+mod obituary;
 pub mod process;
 pub mod protocol;
 pub mod ranges;

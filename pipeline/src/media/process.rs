@@ -1,11 +1,12 @@
 //! The parent's side: starts the media child in its own process group, reads its messages, ends it at its deadline.
-//! It believes nothing that the child says: lengths are checked before they are allocated, nonsense counts as a crash.
+//! It believes nothing that the child says: `frames` bounds lengths before they are allocated, `conversation` checks what
+//! is said, and nonsense counts as a crash. A child that is not caged as it should be is ended before it reads the file.
 //! A crash of ours leaves no child behind: the child's stdin and stdout break, and it asks to die with its parent.
 
-use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -16,8 +17,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::cage::{Level, Sandbox};
+use super::conversation::{Conversation, name_of};
+use super::cores;
 use super::frames::Frames;
 use super::input::{Input, InputError};
+use super::obituary::{Escaped, Tail, obituary};
 use super::protocol::{Limits, Message, Request, Task};
 use super::serving::{Serving, opening};
 use super::watch::{Overdue, Watch};
@@ -25,8 +30,8 @@ use crate::video::FailureCause;
 
 /// Between asking an overdue child to end and killing it.
 const GRACE: Duration = Duration::from_secs(1);
-/// How much of the child's stderr is kept for the text of a crash.
-const STDERR_TAIL_BYTES: usize = 4 * 1024;
+/// A child that is only asked what holds of its cage answers in hundredths of a second.
+const PROBE_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a killed child may take to be gone. Longer only if the kernel holds it.
 const REAP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -35,6 +40,8 @@ pub struct MediaConfig {
     /// The binary whose subcommand `media-child` is started; normally our own.
     pub program: PathBuf,
     pub limits: Limits,
+    /// How much of the cage must hold before a child reads its input.
+    pub sandbox: Sandbox,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +60,9 @@ pub enum MediaError {
     /// The child was fine; its input could not be had.
     #[error(transparent)]
     Input(#[from] InputError),
+    /// This machine does not grant the cage that is asked for. No fault of the file, which was not read.
+    #[error("media children are not caged here: {0}")]
+    Uncaged(String),
     /// It could not be started, or a pipe of ours broke.
     #[error("the media child could not be used: {0}")]
     Io(#[from] io::Error),
@@ -63,18 +73,27 @@ pub enum MediaError {
 pub struct Media {
     program: PathBuf,
     limits: Limits,
+    sandbox: Sandbox,
 }
 
 impl Media {
     #[must_use]
     pub fn new(config: MediaConfig) -> Self {
-        Self { program: config.program, limits: config.limits }
+        Self { program: config.program, limits: config.limits, sandbox: config.sandbox }
     }
 
     /// What the requests to its children should say.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Starts a child that enters its cage and does nothing else: what holds of it on this machine.
+    pub async fn probe(&self) -> Result<Level, MediaError> {
+        let nothing = Request { limits: self.limits.clone(), task: Task::CheckSegment };
+        let (child, socket) = self.spawn(PROBE_DEADLINE)?;
+        let serving = Serving::start(socket, Vec::new(), true);
+        self.listen(child, serving, &nothing, PROBE_DEADLINE)?.caged().await
     }
 
     /// Starts a child that reads this input through us. Dropping the process kills its whole group.
@@ -89,22 +108,7 @@ impl Media {
     ) -> Result<MediaProcess, MediaError> {
         request.limits.max_run_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
         let opening = opening(&request, input.size_bytes())?;
-        let (ours, theirs) = UnixStream::pair()?;
-        ours.set_nonblocking(true)?;
-        let mut socket = tokio::net::UnixStream::from_std(ours)?;
-
-        let mut child = Command::new(&self.program)
-            .arg("media-child")
-            .env_clear()
-            .process_group(0)
-            .stdin(OwnedFd::from(theirs))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-            return Err(io::Error::other("the child was started without its pipes").into());
-        };
+        let (child, mut socket) = self.spawn(deadline)?;
         // The request fits the socket, so this does not wait. A child that is dead already breaks it: its exit status
         // says more than our error, and the first `next` reports it.
         match socket.write_all(&opening).await {
@@ -113,21 +117,61 @@ impl Media {
         }
         // A segment of our own is all there is to it: there are no facts to find out first.
         let probed = matches!(request.task, Task::CheckSegment);
+        self.listen(child, Serving::start(socket, input, probed), &request, deadline)
+    }
+
+    fn spawn(&self, deadline: Duration) -> Result<(Child, tokio::net::UnixStream), MediaError> {
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let socket = tokio::net::UnixStream::from_std(ours)?;
+        let child = Command::new(&self.program)
+            .arg("media-child")
+            .args(["--sandbox", self.sandbox.as_str()])
+            .args(["--cpu-seconds", &cpu_seconds(deadline).to_string()])
+            .env_clear()
+            .process_group(0)
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        Ok((child, socket))
+    }
+
+    fn listen(
+        &self,
+        mut child: Child,
+        serving: Serving,
+        request: &Request,
+        deadline: Duration,
+    ) -> Result<MediaProcess, MediaError> {
+        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+            return Err(io::Error::other("the child was started without its pipes").into());
+        };
         Ok(MediaProcess {
-            serving: Serving::start(socket, input, probed),
+            serving,
             group: child.id().and_then(|id| Pid::from_raw(id.cast_signed())),
             child,
             stdout,
             stderr: Some(stderr),
-            stderr_tail: Vec::new(),
+            stderr_tail: Tail::default(),
             frames: Frames::default(),
-            watch: Watch::new(&request, deadline),
+            sandbox: self.sandbox,
+            level: None,
+            conversation: Conversation::new(request),
+            began_at: Instant::now(),
+            watch: Watch::new(request, deadline),
             overdue: None,
             asked_at: None,
             last_said: None,
             finished: false,
         })
     }
+}
+
+/// More than all cores can spend before the deadline: it ends a child whose parent is stopped.
+fn cpu_seconds(deadline: Duration) -> u64 {
+    (deadline.as_secs() + 1).saturating_mul(cores::count() as u64)
 }
 
 /// A running child.
@@ -139,8 +183,13 @@ pub struct MediaProcess {
     stdout: ChildStdout,
     /// `None` once it has ended.
     stderr: Option<ChildStderr>,
-    stderr_tail: Vec<u8>,
+    stderr_tail: Tail,
     frames: Frames,
+    sandbox: Sandbox,
+    /// What it said of its cage; until then nothing else is believed.
+    level: Option<Level>,
+    conversation: Conversation,
+    began_at: Instant,
     watch: Watch,
     /// It is being ended, for this reason.
     overdue: Option<Overdue>,
@@ -178,30 +227,61 @@ impl MediaProcess {
     }
 
     async fn receive(&mut self) -> Result<Option<(Message, Bytes)>, MediaError> {
+        self.caged().await?;
+        let (message, payload) = self.hear().await?;
+        self.conversation
+            .hear(&message, &payload, self.began_at.elapsed())
+            .map_err(|breach| crashed(breach.to_string()))?;
+        self.watch.heard(&message);
+        match message {
+            Message::Failed { cause: FailureCause::DeadlineExceeded, .. } => {
+                Err(self.watch.at_deadline().into())
+            }
+            Message::Failed { cause, detail } => {
+                Err(MediaError::Failed { cause, detail: Escaped(&detail).to_string() })
+            }
+            message => {
+                if matches!(message, Message::Facts(_)) {
+                    self.serving.probed();
+                }
+                Ok(Some((message, payload)))
+            }
+        }
+    }
+
+    /// What holds of its cage: its first message, which has to be enough.
+    async fn caged(&mut self) -> Result<Level, MediaError> {
+        if let Some(level) = &self.level {
+            return Ok(level.clone());
+        }
+        let (message, _) = self.hear().await?;
+        let Message::Caged(level) = message else {
+            return Err(crashed("it spoke before it said what holds of its cage"));
+        };
+        if let Some(refusal) = self.sandbox.refusal(&level) {
+            return Err(MediaError::Uncaged(refusal));
+        }
+        Ok(self.level.insert(level).clone())
+    }
+
+    /// The next message, whatever it is.
+    async fn hear(&mut self) -> Result<(Message, Bytes), MediaError> {
         loop {
             match self.frames.take() {
                 Ok(None) => {}
-                Ok(Some((Message::Failed { cause: FailureCause::DeadlineExceeded, .. }, _))) => {
-                    return Err(self.watch.at_deadline().into());
-                }
-                Ok(Some((Message::Failed { cause, detail }, _))) => {
-                    return Err(MediaError::Failed { cause, detail });
-                }
                 Ok(Some((message, payload))) => {
-                    self.watch.heard(&message);
                     self.last_said = Some(name_of(&message));
-                    if matches!(message, Message::Facts(_)) {
-                        self.serving.probed();
-                    }
-                    return Ok(Some((message, payload)));
+                    return Ok((message, payload));
                 }
-                Err(error) => {
-                    return Err(MediaError::Crashed(format!("it spoke nonsense: {error}")));
-                }
+                Err(error) => return Err(crashed(format!("it spoke nonsense: {error}"))),
             }
             if self.read_some().await? == 0 {
                 let status = self.end().await;
-                return Err(MediaError::Crashed(self.obituary(status)));
+                if died_of_its_cpu_limit(status) {
+                    return Err(self.watch.at_deadline().into());
+                }
+                let last_said = self.last_said.unwrap_or("nothing");
+                return Err(crashed(obituary(status, last_said, &self.stderr_tail)));
             }
         }
     }
@@ -219,7 +299,12 @@ impl MediaProcess {
                     read = self.stdout.read_buf(self.frames.space()) => return Ok(read?),
                     read = read_optional(self.stderr.as_mut(), &mut chunk) => match read? {
                         0 => self.stderr = None,
-                        length => keep_tail(&mut self.stderr_tail, &chunk[..length]),
+                        length => {
+                            self.stderr_tail.push(&chunk[..length]);
+                            if self.stderr_tail.is_flood() {
+                                return Err(crashed("it floods stderr"));
+                            }
+                        }
                     },
                 }
             }
@@ -255,7 +340,7 @@ impl MediaProcess {
             let mut chunk = [0; 1024];
             match timeout(REAP_TIMEOUT, stderr.read(&mut chunk)).await {
                 Ok(Ok(length)) if length > 0 => {
-                    keep_tail(&mut self.stderr_tail, &chunk[..length]);
+                    self.stderr_tail.push(&chunk[..length]);
                 }
                 _ => self.stderr = None,
             }
@@ -274,18 +359,6 @@ impl MediaProcess {
             kill_process_group(group, signal).unwrap_or_default();
         }
     }
-
-    fn obituary(&self, status: Option<ExitStatus>) -> String {
-        let end = status.map_or_else(|| "it could not be reaped".to_owned(), |s| s.to_string());
-        let said = self.last_said.unwrap_or("nothing");
-        let tail = String::from_utf8_lossy(&self.stderr_tail);
-        let tail = tail.trim();
-        if tail.is_empty() {
-            format!("{end}; the last thing it said was {said}")
-        } else {
-            format!("{end}; the last thing it said was {said}; stderr ends: {}", Escaped(tail))
-        }
-    }
 }
 
 impl Drop for MediaProcess {
@@ -302,40 +375,10 @@ async fn read_optional(from: Option<&mut ChildStderr>, chunk: &mut [u8]) -> io::
     }
 }
 
-fn keep_tail(tail: &mut Vec<u8>, more: &[u8]) {
-    tail.extend_from_slice(more);
-    let excess = tail.len().saturating_sub(STDERR_TAIL_BYTES);
-    tail.drain(..excess);
+fn died_of_its_cpu_limit(status: Option<ExitStatus>) -> bool {
+    status.and_then(|status| status.signal()) == Some(Signal::XCPU.as_raw())
 }
 
-/// Text of the child's: control characters cannot reach a terminal or break a log line.
-struct Escaped<'a>(&'a str);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for character in self.0.chars() {
-            match character {
-                '\n' => f.write_str(" | ")?,
-                c if c.is_control() => f.write_str("\u{fffd}")?,
-                c => write!(f, "{c}")?,
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What a message is called in the text of a crash.
-const fn name_of(message: &Message) -> &'static str {
-    match message {
-        Message::Facts(_) => "facts",
-        Message::Progress { .. } => "progress",
-        Message::Poster { .. } => "poster",
-        Message::Init { .. } => "init",
-        Message::Segment { .. } => "segment",
-        Message::Pcm { .. } => "pcm",
-        Message::Frame { .. } => "frame",
-        Message::Checked { .. } => "checked",
-        Message::Done(_) => "done",
-        Message::Failed { .. } => "failed",
-    }
+fn crashed(what: impl Into<String>) -> MediaError {
+    MediaError::Crashed(what.into())
 }

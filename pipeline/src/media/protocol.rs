@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::cage::Level;
 use crate::video::{FailureCause, MediaFacts};
 
 /// Longest JSON header.
@@ -92,6 +93,8 @@ impl Default for Limits {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Message {
+    /// The first message: what holds of the cage, before anything of the file is read. Not enough of it is the last, too.
+    Caged(Level),
     /// What the container declares, before anything is decoded. `duration_ms` is the declared one, 0 if none.
     Facts(MediaFacts),
     Progress {

@@ -81,7 +81,8 @@ impl Watch {
                 self.expect();
                 further
             }
-            Message::Poster { .. }
+            Message::Caged(_)
+            | Message::Poster { .. }
             | Message::Init { .. }
             | Message::Segment { .. }
             | Message::Pcm { .. }

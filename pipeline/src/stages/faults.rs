@@ -68,7 +68,8 @@ impl From<MediaError> for StageError {
                 detail: format!("the media child made no progress for {}", spoken(silence)),
             },
             MediaError::Input(error) => error.into(),
-            MediaError::Io(_) => Self::Outage(error.to_string()),
+            // The machine's fault: the file was not read.
+            MediaError::Uncaged(_) | MediaError::Io(_) => Self::Outage(error.to_string()),
         }
     }
 }
@@ -89,7 +90,7 @@ fn count(error: &MediaError) {
         MediaError::Crashed(_) => ChildEnd::Crashed,
         MediaError::DeadlineExceeded(_) => ChildEnd::Deadline,
         MediaError::Stalled(_) => ChildEnd::Stalled,
-        MediaError::Io(_) => ChildEnd::Broken,
+        MediaError::Uncaged(_) | MediaError::Io(_) => ChildEnd::Broken,
     };
     metrics::CHILD_ENDS[end].add(1);
 }

@@ -151,6 +151,7 @@ fn sort(stdout: &[u8]) -> Said {
     while let Some((message, payload)) = read_frame::<Message>(&mut from).unwrap() {
         assert!(said.done.is_none() && said.failed.is_none(), "{message:?} after the last word");
         match message {
+            Message::Caged(level) => panic!("in process there is no cage: {level}"),
             Message::Facts(facts) => said.facts = Some(facts),
             Message::Done(facts) => said.done = Some(facts),
             Message::Failed { cause, detail } => said.failed = Some((cause, detail)),

@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::Context;
 use pipeline::db::Db;
 use pipeline::media::MediaConfig;
+use pipeline::media::cage::Sandbox;
 use pipeline::queue::QueueConfig;
 use pipeline::reconcile::ReconcileConfig;
 use pipeline::storage::{Storage, StorageConfig, webhook_targets};
@@ -217,7 +218,12 @@ fn config(
         dispatch: args.worker.dispatch(),
         reconcile: ReconcileConfig::default(),
         scratch: directory.scratch(),
-        media: MediaConfig { program: media_program()?, limits: args.limits.limits() },
+        media: MediaConfig {
+            program: media_program()?,
+            limits: args.limits.limits(),
+            // Somebody's own machine and own files: whatever it grants.
+            sandbox: args.worker.sandbox(Sandbox::BestEffort),
+        },
         roles,
     })
 }

@@ -44,7 +44,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     events::check(&mut report, storage.as_ref(), &args.webhook).await?;
     round_trip::check(&mut report, db.as_ref(), storage.as_ref()).await?;
     work::scratch(&mut report, &args.daemon)?;
-    work::media_child(&mut report).await?;
+    work::sandbox(&mut report, &args.daemon).await?;
+    work::media_child(&mut report, &args.daemon).await?;
     work::speech(&mut report, &args.speech).await?;
     let healthy = report.end()?;
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::from(FOUND_PROBLEMS) })

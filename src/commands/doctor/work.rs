@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use pipeline::media::cage::Sandbox;
 use pipeline::media::protocol::{Limits, Request, Task};
 use pipeline::media::{Media, MediaConfig, MediaError};
 use pipeline::speech::Speech;
@@ -48,9 +49,28 @@ fn space(directory: &Path, free: u64) -> Finding {
     }
 }
 
+/// What holds of the media child's cage, found out by entering one.
+pub(super) async fn sandbox(report: &mut Report, settings: &DaemonSettings) -> io::Result<()> {
+    let sandbox = settings.sandbox();
+    // Best effort, so that the answer is what there is, and not only that it is not enough.
+    let level = match media(Sandbox::BestEffort)?.probe().await {
+        Ok(level) => level,
+        Err(error) => return report.add(Finding::fail("sandbox", error.to_string())),
+    };
+    if let Some(refusal) = sandbox.refusal(&level) {
+        return report.add(Finding::fail("sandbox", level.to_string()).mend(refusal));
+    }
+    let remedies: Vec<_> = level.missing.iter().map(|missing| missing.layer.remedy()).collect();
+    report.add(if remedies.is_empty() {
+        Finding::ok("sandbox", level.to_string())
+    } else {
+        Finding::warn("sandbox", level.to_string()).mend(remedies.join("; "))
+    })
+}
+
 /// A child that starts and reads its input says that an empty file is empty.
-pub(super) async fn media_child(report: &mut Report) -> io::Result<()> {
-    report.add(match run_child().await {
+pub(super) async fn media_child(report: &mut Report, settings: &DaemonSettings) -> io::Result<()> {
+    report.add(match run_child(settings.sandbox()).await {
         Err(MediaError::Failed { cause: FailureCause::EmptyFile, .. }) => {
             Finding::ok("media child", "starts, and refuses an empty file as it should")
         }
@@ -60,9 +80,13 @@ pub(super) async fn media_child(report: &mut Report) -> io::Result<()> {
     })
 }
 
-async fn run_child() -> Result<(), MediaError> {
-    let media =
-        Media::new(MediaConfig { program: std::env::current_exe()?, limits: Limits::default() });
+fn media(sandbox: Sandbox) -> io::Result<Media> {
+    let program = std::env::current_exe()?;
+    Ok(Media::new(MediaConfig { program, limits: Limits::default(), sandbox }))
+}
+
+async fn run_child(sandbox: Sandbox) -> Result<(), MediaError> {
+    let media = media(sandbox)?;
     let request = Request { limits: Limits::default(), task: Task::ExtractAudio };
     let mut child = media.start(request, Vec::new(), CHILD_DEADLINE).await?;
     while child.next().await?.is_some() {}

@@ -13,6 +13,7 @@ use clipstream::lifecycle::Lifecycle;
 use clipstream::supervisor::random_hex;
 use pipeline::db::Db;
 use pipeline::media::MediaConfig;
+use pipeline::media::cage::Sandbox;
 use pipeline::reconcile::ReconcileConfig;
 use pipeline::storage::{Storage, webhook_targets};
 use sqlx::PgPool;
@@ -146,6 +147,7 @@ fn config(
         media: MediaConfig {
             program: super::clipstream().to_owned(),
             limits: defaults.limits.limits(),
+            sandbox: defaults.worker.sandbox(Sandbox::Required),
         },
         roles,
     }

@@ -3,7 +3,6 @@
 //!
 //! However one part ends, the others find their queue closed and end too; the first real reason is the answer.
 
-use std::num::NonZero;
 use std::sync::atomic::AtomicI64;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, ScopedJoinHandle};
@@ -16,6 +15,7 @@ use super::pacing::shown_rate;
 use super::rung::{self, Orders, Step};
 use super::time::{AUDIO_HZ, VIDEO_HZ};
 use super::{EngineError, RemoteFile, Speaker};
+use crate::media::cores;
 use crate::media::protocol::{Limits, Message, Request};
 use crate::video::MediaFacts;
 
@@ -74,8 +74,7 @@ fn connect(
     limits: &Limits,
     packets: &SyncSender<Coded>,
 ) -> (Option<(SyncSender<Step>, Rung)>, Vec<Orders>) {
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = (cores / rungs.len().max(1)).max(1);
+    let threads = (cores::count() / rungs.len().max(1)).max(1);
     let declared = source.facts.video.as_ref().map_or(0.0, |video| video.frame_rate);
     let declared = if declared > 0.0 { declared } else { 25.0 };
     let frame_rate = shown_rate(declared, limits.max_frame_rate);
