@@ -4,6 +4,7 @@ mod bad_input;
 mod clients;
 mod faults;
 mod good_input;
+mod sources;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
