@@ -158,6 +158,51 @@ async fn other_codecs_and_irregular_time_stamps_play_right() {
     assert_eq!(frame.renditions["480p"].packets.len(), 1);
 }
 
+/// Luma in the middle of the lowest rung's first picture, as a player decodes it.
+fn first_luma(published: &Published) -> u8 {
+    let output = std::process::Command::new("ffmpeg")
+        .args(["-v", "error", "-nostdin", "-i", published.renditions["480p"].url.as_str()])
+        .args(["-frames:v", "1", "-vf", "crop=2:2", "-f", "rawvideo", "-pix_fmt", "yuv420p", "-"])
+        .output()
+        .expect("ffmpeg is on the PATH: make test installs it");
+    output.stdout[0]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_phones_cameras_and_music_shops_make_plays_right() {
+    let app = support::app().await;
+    // White of a page in HDR10, 203 nits: the 10-bit sample 573.
+    let hdr = clip(
+        "hdr10.mp4",
+        "-f lavfi -i color=black:s=640x480:r=25:d=3,format=yuv420p10le,geq=lum=573:cb=512:cr=512 -c:v libx265 -preset ultrafast -x265-params log-level=error -color_trc smpte2084 -color_primaries bt2020 -colorspace bt2020nc",
+    );
+    let woven = clip(
+        "interlaced.ts",
+        "-f lavfi -i testsrc2=720x576:r=50:d=3,interlace -f lavfi -i sine=440:d=3 -c:v mpeg2video -flags +ilme+ildct -b:v 4M -c:a ac3",
+    );
+    let song = clip(
+        "song.m4a",
+        "-f lavfi -i sine=440:d=3 -f lavfi -i color=red:s=600x600:r=25:d=0.04 -map 0 -map 1 -c:a aac -c:v mjpeg -disposition:v attached_pic",
+    );
+    let (hdr, woven, song) =
+        tokio::join!(upload(&app, &hdr), upload(&app, &woven), upload(&app, &song));
+
+    for video in [&hdr, &woven] {
+        assert_eq!(stage(video, "embeddings")["state"], "done", "{video:#}");
+    }
+    let hdr = published(&hdr).await;
+    hdr.assert_sound(3.0, TOLERANCE);
+    let luma = first_luma(&hdr);
+    assert!((174..=190).contains(&luma), "HDR was not tone mapped: {luma}");
+    let woven = published(&woven).await;
+    // The last frame of the source's sound is padded, and so is ours.
+    woven.assert_sound(3.0, TOLERANCE + 0.03);
+    assert_eq!(woven.renditions["480p"].packets.len(), 75, "one picture for two fields");
+    let song = published(&song).await;
+    song.assert_sound(3.0, TOLERANCE + 0.03);
+    assert_eq!(names(&song), ["audio"], "a cover is no video");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_bytes_again_are_a_duplicate_that_plays_the_original() {
     let app = support::app().await;
