@@ -243,7 +243,8 @@ impl World {
     async fn stop_at_put(&self, among: &[&Member]) -> Strike {
         let pids = self.fleet.pids();
         let stop = move |owner| signal_by_id(&pids, owner, Signal::STOP);
-        let trap = Trap::new(&[PUT], "", Moment::Before, stop);
+        // Not a playlist at a fixed key: those have preconditions, and the witness of them is another.
+        let trap = Trap::new(&[PUT, "/segments/"], "", Moment::Before, stop);
         for member in among {
             member.minio.arm(&trap);
         }
