@@ -14,7 +14,7 @@ use actix_web::dev::Server;
 use pipeline::db::schema::SchemaMismatch;
 use pipeline::db::{Db, DbError};
 use pipeline::gc::GcConfig;
-use pipeline::media::{Media, MediaError};
+use pipeline::media::MediaError;
 use pipeline::queue::{Queue, QueueError};
 use pipeline::speech::Speech;
 use pipeline::stages::{Scratch, Tools};
@@ -24,6 +24,7 @@ use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::caged::{Caged, caged};
 use crate::config::Config;
 use crate::event_rules;
 use crate::http;
@@ -133,13 +134,15 @@ impl App {
 
     /// Runs until the lifecycle stops it and every part has ended, or until a part fails.
     pub async fn run(self, lifecycle: &Lifecycle) -> Result<(), AppError> {
-        let media = self.media().await?;
+        let works = !self.config.roles.stages.is_empty();
+        let media = if works { Some(caged(&self.config.media).await) } else { None };
+        let media = media.transpose().map_err(AppError::MediaChild)?;
         let soft = lifecycle.soft();
         let (db, queue, storage) = (self.db.clone(), self.queue.clone(), self.storage.clone());
         let readiness = Readiness::new(db, queue, storage, soft.clone());
         let mut parts = Parts::default();
         // From the beginning, and to the end: what is wrong meanwhile is what operators want to see.
-        self.start_metrics(&mut parts, &readiness, &soft)?;
+        self.start_metrics(&mut parts, &readiness, media.as_ref(), &soft)?;
         if !self.wait_for_postgres(&readiness, &soft).await? {
             return parts.run(lifecycle).await;
         }
@@ -226,15 +229,16 @@ impl App {
         &self,
         parts: &mut Parts,
         readiness: &Arc<Readiness>,
+        media: Option<&Caged>,
         soft: &CancellationToken,
     ) -> Result<(), AppError> {
         let listener = self.metrics_listener.try_clone().map_err(AppError::Http)?;
-        let works = !self.config.roles.stages.is_empty();
         let state = http::MetricsState {
             db: self.db.clone(),
             storage: self.storage.clone(),
             readiness: Arc::clone(readiness),
-            scratch: works.then(|| self.config.scratch.clone()),
+            scratch: media.map(|_| self.config.scratch.clone()),
+            sandbox: media.map_or_else(Vec::new, Caged::layers),
         };
         let server = http::metrics_server(listener, state).map_err(AppError::Http)?;
         parts.serve("metrics", server, soft);
@@ -244,7 +248,7 @@ impl App {
     fn start_loops(
         &self,
         parts: &mut Parts,
-        media: Option<Media>,
+        media: Option<Caged>,
         lifecycle: &Lifecycle,
     ) -> Result<(), AppError> {
         let Self { config, db, storage, queue, .. } = self;
@@ -263,7 +267,7 @@ impl App {
             let url = config.webhook_url.clone();
             parts.start("event rules", event_rules::check(storage.clone(), url, soft.clone()));
         }
-        if let Some(media) = media {
+        if let Some(Caged { media, .. }) = media {
             let path = config.scratch.clone();
             let scratch =
                 Scratch::open(path.clone()).map_err(|source| AppError::Scratch { path, source })?;
@@ -281,23 +285,6 @@ impl App {
             parts.start("worker", run);
         }
         Ok(())
-    }
-
-    /// For a worker: media children, of which one was really started and caged as the settings ask for.
-    async fn media(&self) -> Result<Option<Media>, AppError> {
-        let Config { media, roles, .. } = &self.config;
-        if roles.stages.is_empty() {
-            return Ok(None);
-        }
-        let wanted = media.sandbox;
-        let media = Media::new(media.clone());
-        let level = media.probe().await.map_err(AppError::MediaChild)?;
-        if level.missing.is_empty() {
-            tracing::info!(sandbox = %level, "media children are caged");
-        } else {
-            tracing::warn!(sandbox = %level, %wanted, "media children are caged in part; doctor says what to do");
-        }
-        Ok(Some(media))
     }
 }
 

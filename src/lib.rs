@@ -1,6 +1,7 @@
 //! The daemon around the pipeline: command line, settings, HTTP, lifecycle, and the supervisor behind `clipstream dev`.
 
 pub mod app;
+mod caged;
 pub mod cli;
 pub mod commands;
 pub mod config;

@@ -65,6 +65,18 @@ fn documents_name_only_commands_that_exist() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+#[test]
+fn the_security_document_names_only_files_that_are_there() {
+    let text = read(&root().join("SECURITY.md"));
+    let is_path = |span: &&str| {
+        ["pipeline/", "src/", "minio-setup/"].iter().any(|folder| span.starts_with(folder))
+    };
+    let named: Vec<&str> = text.split('`').skip(1).step_by(2).filter(is_path).collect();
+    assert!(named.len() > 10, "{named:?}");
+    let missing: Vec<_> = named.iter().filter(|path| !root().join(path).exists()).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
 /// What follows `clipstream ` where it is code: at the start of an indented or fenced line, or of a code span.
 fn commands_in(text: &str) -> Vec<String> {
     let mut fenced = false;

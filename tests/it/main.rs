@@ -40,6 +40,7 @@ mod publish;
 mod queue;
 mod reconcile;
 mod s3_client;
+mod sandbox;
 mod scratch;
 mod scripted_child;
 mod setup;

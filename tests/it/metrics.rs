@@ -109,6 +109,9 @@ async fn it_counts_what_happened_and_tells_what_the_rows_say() {
     assert!(series["clipstream_queue_paused{stage=\"embeddings\"}"] > 0.5);
     assert!(series["clipstream_queue_paused{stage=\"transcode\"}"] < 0.5);
     assert!(series["clipstream_scratch_free_bytes"] > 1e6);
+    for layer in ["process", "limits", "namespaces", "landlock", "seccomp"] {
+        assert!(series[&format!("clipstream_sandbox_layer{{layer=\"{layer}\"}}")] > 0.5);
+    }
     // Nobody scraped before the source had its row.
     assert!(series["clipstream_storage_bytes{kind=\"sources\"}"] >= 4.0);
     assert!(series["clipstream_dependency_up{dependency=\"redis\"}"] > 0.5);

@@ -33,6 +33,7 @@ pub(super) struct Gathered {
     pub(super) stored: Option<(u64, u64)>,
     pub(super) events: Option<EventFigures>,
     pub(super) scratch_free: Option<u64>,
+    pub(super) sandbox: Vec<(&'static str, bool)>,
 }
 
 impl Figures {
@@ -46,7 +47,7 @@ impl Figures {
     }
 
     pub(super) async fn gather(&self) -> Gathered {
-        let MetricsState { db, storage, readiness, scratch } = &self.state;
+        let MetricsState { db, storage, readiness, scratch, sandbox } = &self.state;
         let rows = async {
             Ok::<_, pipeline::db::DbError>((
                 db.queue_figures().await?,
@@ -62,6 +63,7 @@ impl Figures {
         let (queues, quarantined) = queues.unzip();
         let space = scratch.as_ref().and_then(|path| rustix::fs::statvfs(path).ok());
         let scratch_free = space.map(|space| space.f_bavail * space.f_frsize);
-        Gathered { report, queues, quarantined, stored, events, scratch_free }
+        let sandbox = sandbox.clone();
+        Gathered { report, queues, quarantined, stored, events, scratch_free, sandbox }
     }
 }

@@ -31,6 +31,8 @@ pub struct MetricsState {
     pub readiness: Arc<Readiness>,
     /// Whose free space is told, where this process is a worker.
     pub scratch: Option<PathBuf>,
+    /// The layers of the media child's cage and whether they hold, where this process is a worker.
+    pub sandbox: Vec<(&'static str, bool)>,
 }
 
 struct Shared {

@@ -183,6 +183,13 @@ impl Gathered {
             let help = "Free space where sources are kept while they are worked on";
             page.gauges("clipstream_scratch_free_bytes", help, [([], free)])?;
         }
+        let layers =
+            self.sandbox.iter().map(|(layer, holds)| ([("layer", *layer)], u64::from(*holds)));
+        page.gauges(
+            "clipstream_sandbox_layer",
+            "Whether a layer of the media child's cage holds on this machine",
+            layers,
+        )?;
         page.per_kind(
             "clipstream_webhook_deliveries",
             "Calls of the webhook, by how they were answered",

@@ -97,7 +97,7 @@ fn call(number: c_long, a: [i64; 6]) -> io::Result<String> {
 }
 
 fn map(length: usize, protection: libc::c_int) -> io::Result<String> {
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: new memory somewhere.
     let mapped = unsafe { libc::mmap(std::ptr::null_mut(), length, protection, flags, -1, 0) };
     if mapped == libc::MAP_FAILED { Err(Error::last_os_error()) } else { Ok("mapped".into()) }

@@ -12,7 +12,7 @@ use crate::target::Target;
 pub(super) const PROBES: &[Probe] = &[
     probe(
         "more memory than the bound",
-        |_| map(5 << 30, libc::PROT_WRITE),
+        |_| map(1 << 40, libc::PROT_NONE),
         Fails(libc::ENOMEM, "limits"),
         Some(Fails(libc::ENOMEM, "limits")),
         Works,
