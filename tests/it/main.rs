@@ -33,6 +33,7 @@ mod http_server;
 mod intake;
 mod layers;
 mod lifecycle;
+mod media_lies;
 mod media_process;
 mod metrics;
 mod operator;
