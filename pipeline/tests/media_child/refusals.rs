@@ -85,6 +85,44 @@ fn images_and_subtitles_are_no_videos() {
     refused(&subtitles, FailureCause::NoMedia);
 }
 
+#[test]
+fn a_codec_outside_the_list_is_named_with_what_to_do() {
+    let clips = Clips::new();
+    let picture = "-f lavfi -i testsrc2=160x120:r=25:d=1";
+    let tone = "-f lavfi -i sine=d=1";
+    for (name, options, named, remedy) in [
+        ("magic.avi", format!("{picture} -c:v magicyuv"), "magicyuv", "H.264"),
+        ("lossless.mkv", format!("{picture} {tone} -c:v ffv1 -c:a aac"), "ffv1", "H.264"),
+        ("broadcast.ts", format!("{picture} {tone} {VIDEO} -c:a mp2"), "mp2", "AAC"),
+        ("apple.m4a", format!("{tone} -c:a alac"), "alac", "AAC"),
+    ] {
+        let clip = clips.make(name, &options);
+        for task in [Task::Transcode, Task::ExtractAudio] {
+            let said = run_within(&clip, task, Limits::default());
+            let (cause, detail) = said.failed.expect(name);
+            assert_eq!(cause, FailureCause::UnsupportedFormat, "{name}: {detail}");
+            assert!(detail.contains(named) && detail.contains(remedy), "{name}: {detail}");
+            assert!(said.facts.is_none(), "{name} was begun");
+        }
+    }
+}
+
+/// The track that can be played is taken, though the other is the default.
+#[test]
+fn a_second_track_in_an_accepted_codec_is_taken_instead() {
+    let clips = Clips::new();
+    let clip = clips.make(
+        "two.mkv",
+        &format!(
+            "-f lavfi -i testsrc2=160x120:r=25:d=2 -f lavfi -i sine=d=2 -f lavfi -i sine=d=2 -map 0 -map 1 -map 2 {VIDEO} -c:a:0 mp2 -c:a:1 aac -disposition:a:0 default -disposition:a:1 0"
+        ),
+    );
+    let said = transcode(&clip);
+    assert_eq!(said.failed, None);
+    assert_eq!(said.facts.unwrap().audio.unwrap().codec, "aac");
+    assert!(said.renditions.contains_key("audio"));
+}
+
 /// Playlists and scripts under the name of a video point at a file and at a listener. Nobody comes, nothing is read.
 #[test]
 fn nothing_else_is_opened_whatever_the_file_says() {

@@ -6,9 +6,9 @@ use ffmpeg_next::codec;
 use ffmpeg_next::decoder::Opened;
 use ffmpeg_next::{Dictionary, Frame, Packet, Stream};
 
-use super::EngineError;
 use super::error::{Doing, not_now};
 use super::open::{CODECS, accepted};
+use super::{EngineError, ffi};
 use crate::media::protocol::Limits;
 
 /// Errors without a single good frame between them, after which a stream is given up.
@@ -19,6 +19,8 @@ pub(super) struct Decoder {
     frames: u64,
     errors_in_a_row: u64,
     last_error: Option<ffmpeg::Error>,
+    /// A picture was not decoded because of its size.
+    oversized: bool,
 }
 
 impl Decoder {
@@ -46,7 +48,7 @@ impl Decoder {
         let opened = decoder.open_as_with(codec, options).map_err(|error| {
             EngineError::corrupt(format!("the {name} stream is broken: {error}"))
         })?;
-        Ok(Self { opened, frames: 0, errors_in_a_row: 0, last_error: None })
+        Ok(Self { opened, frames: 0, errors_in_a_row: 0, last_error: None, oversized: false })
     }
 
     /// Frames that were decoded so far.
@@ -56,6 +58,11 @@ impl Decoder {
 
     pub(super) fn has_failed(&self) -> bool {
         self.last_error.is_some()
+    }
+
+    /// Whether a picture was too large to be decoded, or had no size at all.
+    pub(super) fn was_oversized(&self) -> bool {
+        self.oversized
     }
 
     /// The last thing that went wrong, in libav's words.
@@ -96,6 +103,7 @@ impl Decoder {
     fn tolerate(&mut self, error: ffmpeg::Error) -> Result<(), EngineError> {
         self.last_error = Some(error);
         self.errors_in_a_row += 1;
+        self.oversized |= ffi::is_oversized(&self.opened);
         if error == (ffmpeg::Error::Other { errno: ffmpeg::error::ENOMEM }) {
             return Err(EngineError::limit("decoding it takes more memory than one file may have"));
         }

@@ -14,7 +14,7 @@ use super::picture_side::PictureSide;
 use super::rung::Step;
 use super::sound_side::SoundSide;
 use super::time::{AUDIO_HZ, MICROSECONDS, VIDEO_HZ, ticks, to_ms, video_us};
-use super::verdict::check_complete;
+use super::verdict::{check_complete, check_pictures};
 use crate::media::protocol::Limits;
 use crate::video::MediaFacts;
 
@@ -78,6 +78,9 @@ impl Feeder {
             side.sound.feed(None)?;
         }
         check_complete(source, self.decoders(), self.decoded_us())?;
+        if let Some(PictureSide { pictures, .. }) = &self.picture {
+            check_pictures(source, pictures.decoder(), video_us(pictures.end()))?;
+        }
         let facts = self.facts(source);
         self.finish()?;
         Ok(facts)

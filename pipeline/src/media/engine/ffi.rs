@@ -138,6 +138,17 @@ pub(super) fn is_preroll(packet: &Packet) -> bool {
     unsafe { (*packet.as_ptr()).flags & ffi::AV_PKT_FLAG_DISCARD != 0 }
 }
 
+/// Whether a decoder of pictures was given a size that its `max_pixels` forbids. Some decoders keep such a size, and some
+/// forget it.
+#[expect(unsafe_code, reason = "coded_width and max_pixels are not in the safe interface")]
+pub(super) fn is_oversized(context: &codec::Context) -> bool {
+    // SAFETY: reads fields of a live context.
+    let raw = unsafe { &*context.as_ptr() };
+    let pixels = i64::from(raw.coded_width) * i64::from(raw.coded_height);
+    raw.codec_type == ffi::AVMediaType::AVMEDIA_TYPE_VIDEO
+        && (pixels == 0 || pixels > raw.max_pixels)
+}
+
 /// Whether the container's duration is only bytes divided by a bit rate.
 #[expect(unsafe_code, reason = "duration_estimation_method is not in the safe interface")]
 pub(super) fn duration_is_guess(input: &Input) -> bool {

@@ -8,7 +8,7 @@ use super::limits::too_long;
 use super::picture::{Format, Presenter, Target, packed_rgb};
 use super::pictures::Pictures;
 use super::time::{MICROSECONDS, to_ms, video_us};
-use super::verdict::check_complete;
+use super::verdict::{check_complete, check_pictures};
 use super::{EngineError, RemoteFile, Speaker};
 use crate::media::protocol::{Message, Request};
 
@@ -60,6 +60,7 @@ pub(super) fn run(
         }
         pictures.feed(None)?;
         sampler.pass_on(&mut pictures)?;
+        check_pictures(&source, pictures.decoder(), video_us(pictures.end()))?;
         if source.sound.is_none() {
             let decoded_us = video_us(pictures.end());
             check_complete(&source, [Some(pictures.decoder()), None], decoded_us)?;

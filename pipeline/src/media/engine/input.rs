@@ -43,7 +43,8 @@ pub(super) enum Track {
 pub(super) struct Source {
     input: Input,
     budget: Budget,
-    position_us: i64,
+    /// How far the packets of picture and sound reach.
+    reached_us: [i64; 2],
     /// None: times stay as they are in the file.
     timeline: Option<Timeline>,
     pub(super) facts: MediaFacts,
@@ -73,7 +74,7 @@ impl Source {
         let facts = declared::facts(&input, picture.as_ref(), sound, declared_us)?;
         limits::check_declared(&facts, bounds)?;
         let timeline = Some(Timeline::new(2, declared::origin(&input, &chosen)));
-        Ok(Self { input, budget, position_us: 0, timeline, facts, picture, sound, declared_us })
+        Ok(Self { input, budget, reached_us: [0; 2], timeline, facts, picture, sound, declared_us })
     }
 
     /// Times as they are in the file, for what we wrote ourselves.
@@ -83,7 +84,12 @@ impl Source {
 
     /// How far reading is, in microseconds on the time line.
     pub(super) fn position_us(&self) -> i64 {
-        self.position_us
+        self.reached_us.into_iter().max().unwrap_or(0)
+    }
+
+    /// How far the packets of the pictures reach, whether they could be decoded or not.
+    pub(super) fn pictures_reach_us(&self) -> i64 {
+        self.reached_us[0]
     }
 
     /// Forward jumps of the time stamps that were closed, in microseconds.
@@ -156,8 +162,9 @@ impl Source {
         } else {
             timeline.place(slot, stamps, base)
         };
-        if let Some(at) = placed.dts.or(placed.pts) {
-            self.position_us = self.position_us.max(from_base(at, base, MICROSECONDS));
+        if let Some(at) = placed.dts.or(placed.pts).filter(|_| !ffi::is_preroll(packet)) {
+            let at_us = from_base(at, base, MICROSECONDS);
+            self.reached_us[slot] = self.reached_us[slot].max(at_us);
         }
         packet.set_dts(placed.dts);
         packet.set_pts(placed.pts);

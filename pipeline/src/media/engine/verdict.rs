@@ -16,6 +16,9 @@ pub(super) fn check_complete(
     // A sound stream that cannot be decoded leaves a video without sound; a picture stream is what makes a video.
     if let Some(deciding) = picture.or(sound).filter(|decoder| decoder.frames() == 0) {
         let what = if picture.is_some() { "picture" } else { "sound" };
+        if deciding.was_oversized() {
+            return Err(EngineError::limit("its pictures are larger than is accepted"));
+        }
         return Err(EngineError::corrupt(format!(
             "no {what} could be decoded ({})",
             deciding.last_error()
@@ -34,6 +37,29 @@ pub(super) fn check_complete(
         }
         _ => Ok(()),
     }
+}
+
+/// The pictures on their own: `end_us` is where the last one that was decoded ends. Sound that goes on must not hide that
+/// they stop halfway, in a stream whose packets go on.
+pub(super) fn check_pictures(
+    source: &Source,
+    pictures: &Decoder,
+    end_us: i64,
+) -> Result<(), EngineError> {
+    let reach_us = source.pictures_reach_us();
+    if !is_truncated(end_us, reach_us) {
+        return Ok(());
+    }
+    let text = format!(
+        "only {} of {} s of its pictures could be decoded",
+        seconds(end_us),
+        seconds(reach_us)
+    );
+    Err(if pictures.was_oversized() {
+        EngineError::limit(format!("{text}: the others are larger than is accepted"))
+    } else {
+        EngineError::corrupt(format!("{text} ({})", pictures.last_error()))
+    })
 }
 
 /// More than one second and more than 2 % are missing.
