@@ -34,6 +34,7 @@ mod intake;
 mod layers;
 mod lifecycle;
 mod media_lies;
+mod media_overdue;
 mod media_process;
 mod metrics;
 mod operator;

@@ -12,6 +12,7 @@ mod engine;
 mod frames;
 pub mod input;
 mod obituary;
+mod owed;
 pub mod process;
 pub mod protocol;
 pub mod ranges;

@@ -288,6 +288,22 @@ impl MediaProcess {
 
     /// Waits for bytes on stdout, and keeps stderr from filling up meanwhile. Zero is the end of stdout.
     async fn read_some(&mut self) -> Result<usize, MediaError> {
+        loop {
+            match self.read_in_time().await {
+                Err(stalled @ MediaError::Stalled(_)) => {
+                    let owed = self.serving.owed();
+                    if owed.is_zero() {
+                        return Err(stalled);
+                    }
+                    self.watch.excuse(owed);
+                    self.overdue = None;
+                }
+                read => return read,
+            }
+        }
+    }
+
+    async fn read_in_time(&mut self) -> Result<usize, MediaError> {
         let listening = self.watch.listen();
         let (until, overdue) = listening.until();
         let read = async {

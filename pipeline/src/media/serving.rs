@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::MediaError;
 use super::input::Input;
+use super::owed::Owed;
 use super::protocol::{Request, write_frame};
 use super::ranges::{Answer, ByteRange};
 use crate::video::FailureCause;
@@ -37,6 +38,7 @@ pub(super) struct Serving {
     probed: watch::Sender<bool>,
     /// `None` once it is known that there is no failure, or what it is.
     failure: Option<oneshot::Receiver<MediaError>>,
+    owed: Owed,
     _task: JoinSet<()>,
 }
 
@@ -46,8 +48,9 @@ impl Serving {
         let (probed, may_read) = watch::channel(probed);
         let (fail, failure) = oneshot::channel();
         let mut task = JoinSet::new();
-        task.spawn(serve(socket, input, may_read, fail));
-        Self { probed, failure: Some(failure), _task: task }
+        let owed = Owed::default();
+        task.spawn(serve(socket, owed.counted(input), may_read, fail));
+        Self { probed, failure: Some(failure), owed, _task: task }
     }
 
     /// The child has said what the input holds: it may read all of it.
@@ -65,6 +68,11 @@ impl Serving {
             }
         }
         std::future::pending().await
+    }
+
+    /// For how long the child had to wait, since this was asked last.
+    pub(super) fn owed(&self) -> Duration {
+        self.owed.take()
     }
 
     /// What has gone wrong so far.

@@ -125,6 +125,11 @@ impl Watch {
         }
     }
 
+    /// Time that was not the child's.
+    pub(super) fn excuse(&mut self, time: Duration) {
+        self.still = self.still.saturating_sub(time);
+    }
+
     fn listened_for(&mut self, time: Duration) {
         self.listened += time;
         self.still += time;
