@@ -29,6 +29,7 @@ mod gc;
 mod harness;
 mod health;
 mod hls;
+mod hostile;
 mod http_server;
 mod intake;
 mod layers;

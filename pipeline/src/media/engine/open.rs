@@ -108,3 +108,56 @@ fn open_within(
     }
     Ok(input)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// A manifest that names a listener, given to libav without the sniffer, with some of the options.
+    fn opened(options: &[(&str, &str)], listener: &TcpListener) -> bool {
+        let url = format!("http://{}/x.ts", listener.local_addr().unwrap());
+        let text = format!(
+            "<?xml version=\"1.0\"?><MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" type=\"static\" \
+             mediaPresentationDuration=\"PT2S\"><Period><AdaptationSet mimeType=\"video/mp4\">\
+             <Representation id=\"1\" bandwidth=\"1\"><BaseURL>{url}</BaseURL><SegmentBase/>\
+             </Representation></AdaptationSet></Period></MPD>"
+        );
+        ffi::open_input(Cursor::new(text.into_bytes()), options, || false).is_ok()
+    }
+
+    /// Three locks, each of which holds alone.
+    #[test]
+    fn a_manifest_reaches_nobody_whichever_lock_is_left() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        // Without any list, the demuxer gets to open its segment, and io_open refuses.
+        opened(&[], &listener);
+        opened(&[("protocol_whitelist", "none")], &listener);
+        assert!(!opened(&[("format_whitelist", FORMATS)], &listener), "DASH is on no list");
+        assert!(listener.accept().is_err(), "somebody came");
+    }
+
+    #[test]
+    fn every_accepted_decoder_exists_under_its_name() {
+        ffmpeg::init().unwrap();
+        let missing: Vec<&str> =
+            CODECS.split(',').filter(|name| codec::decoder::find_by_name(name).is_none()).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+        for id in [codec::Id::AV1, codec::Id::MP3, codec::Id::OPUS, codec::Id::VP9] {
+            assert!(accepted(id).is_some(), "{id:?}");
+        }
+        for id in [codec::Id::MAGICYUV, codec::Id::FFV1, codec::Id::PNG, codec::Id::GIF] {
+            assert!(accepted(id).is_none(), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn a_limit_that_libav_does_not_know_is_an_error() {
+        let bytes = Cursor::new(vec![0; 1 << 12]);
+        let found = ffi::open_input(bytes, &[("max_streems", "16")], || false);
+        assert!(found.is_err());
+    }
+}
