@@ -16,6 +16,8 @@ use crate::{layers, lies, probes};
 pub(crate) const PROBE: &str = "probe-";
 /// The same, in a cage without seccomp.
 pub(crate) const BARE_PROBE: &str = "bare-probe-";
+/// The same, in a cage without Landlock either.
+pub(crate) const BARER_PROBE: &str = "barer-probe-";
 pub(crate) const LIE: &str = "lie-";
 /// An honest child on a kernel without something.
 pub(crate) const WITHOUT: &str = "without-";
@@ -39,10 +41,13 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
     let target = Target::read(&program);
     if name.starts_with(BARE_PROBE) {
         layers::take_away("seccomp");
+    } else if name.starts_with(BARER_PROBE) {
+        layers::take_away("landlock");
+        layers::take_away("seccomp");
     }
     let level = cage::enter(bounds);
     say(&Message::Caged(level));
-    if let Some(probe) = name.strip_prefix(PROBE).or_else(|| name.strip_prefix(BARE_PROBE)) {
+    if let Some(probe) = name.split_once(PROBE).map(|(_, probe)| probe) {
         let detail = match probes::find(probe).attempt(&target) {
             Ok(did) => format!("did: {did}"),
             Err(error) => format!("refused: {error}"),

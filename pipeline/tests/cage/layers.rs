@@ -15,7 +15,7 @@ use seccompiler::{
 };
 
 use crate::Programs;
-use crate::hostile::{BARE_PROBE, LIMIT, WITHOUT};
+use crate::hostile::{BARE_PROBE, BARER_PROBE, LIMIT, WITHOUT};
 use crate::probes;
 use crate::refusals::{expected, file_name, heard, verdict};
 use crate::target::Stage;
@@ -58,6 +58,17 @@ pub(crate) fn without_seccomp_the_others_hold() {
     }
     assert!(wrong.is_empty(), "without seccomp:\n{}", wrong.join("\n"));
     assert!(!stage.was_reached() && stage.is_untouched(), "something left the cage");
+}
+
+/// Not even the loopback is there, and what listens on it is somebody else's.
+pub(crate) fn namespaces_hide_the_network() {
+    let programs = Programs::new();
+    let stage = Stage::new(programs.path());
+    let probe = probes::find("connect to the database port");
+    let program = programs.named(&format!("{BARER_PROBE}{}", file_name(probe.name)));
+    let unreachable = std::io::Error::from_raw_os_error(libc::ENETUNREACH);
+    assert_eq!(verdict(&heard(&program)), format!("refused: {unreachable}"));
+    assert!(!stage.was_reached());
 }
 
 pub(crate) fn a_missing_layer_is_told() {

@@ -17,11 +17,12 @@ use std::time::Instant;
 
 use tempfile::TempDir;
 
-const TESTS: [(&str, fn()); 6] = [
+const TESTS: [(&str, fn()); 7] = [
     ("every_probe_from_inside_the_cage_is_refused", refusals::every_probe_is_refused),
     ("outside_the_cage_the_same_probes_work", control::the_same_probes_work_outside),
     ("every_lie_and_every_flood_is_ended", refusals::every_lie_is_ended),
     ("without_seccomp_the_other_layers_still_hold", layers::without_seccomp_the_others_hold),
+    ("without_landlock_either_there_is_no_network", layers::namespaces_hide_the_network),
     ("a_missing_layer_is_told_and_required_refuses", layers::a_missing_layer_is_told),
     ("limits_of_the_kernel_end_what_the_parent_does_not", layers::limits_end_it),
 ];
