@@ -1,8 +1,8 @@
-//! TCP proxies that are network faults from outside: one cuts its first connections after a number of bytes, one goes
-//! away and comes back.
+//! A TCP proxy that counts what it carries, cuts its first connections after a number of bytes, and can be switched off:
+//! network faults from outside.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -12,31 +12,66 @@ use url::Url;
 
 pub(crate) struct CuttingProxy {
     port: u16,
-    cuts: Arc<AtomicUsize>,
+    state: Arc<State>,
     /// Ends with the proxy.
     _accepting: JoinSet<()>,
+}
+
+struct State {
+    after: usize,
+    cuts: AtomicUsize,
+    carried: AtomicU64,
+    weather: watch::Sender<Weather>,
+}
+
+/// What the network does to connections, those that exist included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Weather {
+    Fair,
+    /// Every connection ends at once.
+    Down,
+    /// Connections stay and carry nothing towards the client.
+    Silent,
 }
 
 impl CuttingProxy {
     /// Each of the first `cuts` connections that carry more than `after` bytes towards the client breaks there.
     pub(crate) async fn start(to: &Url, after: usize, cuts: usize) -> Self {
-        let target = target(to);
+        let target = format!(
+            "{}:{}",
+            to.host_str().expect("a host"),
+            to.port_or_known_default().expect("a port")
+        );
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
-        let cuts = Arc::new(AtomicUsize::new(cuts));
-        let left = cuts.clone();
+        let state = Arc::new(State {
+            after,
+            cuts: AtomicUsize::new(cuts),
+            carried: AtomicU64::new(0),
+            weather: watch::Sender::new(Weather::Fair),
+        });
+        let shared = Arc::clone(&state);
         let mut accepting = JoinSet::new();
         accepting.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                let (target, left) = (target.clone(), left.clone());
+                let (target, state) = (target.clone(), Arc::clone(&shared));
                 connections.spawn(async move {
-                    let server = TcpStream::connect(target).await.expect("the server is up");
-                    relay(client, server, after, &left).await;
+                    let mut weather = state.weather.subscribe();
+                    let down = weather.wait_for(|weather| *weather == Weather::Down);
+                    let up = async {
+                        let server = TcpStream::connect(target).await.expect("the server is up");
+                        relay(client, server, &state).await;
+                    };
+                    tokio::select! {
+                        biased;
+                        _ = down => {}
+                        () = up => {}
+                    }
                 });
             }
         });
-        Self { port, cuts, _accepting: accepting }
+        Self { port, state, _accepting: accepting }
     }
 
     pub(crate) fn endpoint(&self) -> Url {
@@ -44,19 +79,24 @@ impl CuttingProxy {
     }
 
     pub(crate) fn cuts_left(&self) -> usize {
-        self.cuts.load(Ordering::SeqCst)
+        self.state.cuts.load(Ordering::SeqCst)
+    }
+
+    /// Towards the client, headers included.
+    pub(crate) fn carried_bytes(&self) -> u64 {
+        self.state.carried.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn turn(&self, weather: Weather) {
+        self.state.weather.send_replace(weather);
     }
 }
 
-fn target(to: &Url) -> String {
-    let host = to.host_str().expect("a host");
-    format!("{host}:{}", to.port_or_known_default().expect("a port"))
-}
-
 /// Ends both connections when either side closes, or at the cut.
-async fn relay(client: TcpStream, server: TcpStream, after: usize, cuts: &AtomicUsize) {
+async fn relay(client: TcpStream, server: TcpStream, state: &State) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
+    let mut weather = state.weather.subscribe();
     let upwards = tokio::io::copy(&mut from_client, &mut to_server);
     let downwards = async {
         let mut buffer = vec![0; 16 * 1024];
@@ -64,64 +104,20 @@ async fn relay(client: TcpStream, server: TcpStream, after: usize, cuts: &Atomic
         while let Ok(length @ 1..) = from_server.read(&mut buffer).await {
             carried += length;
             let one_less = |left: usize| left.checked_sub(1);
-            if carried > after
-                && cuts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok()
+            if carried > state.after
+                && state.cuts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok()
             {
                 return;
             }
+            drop(weather.wait_for(|weather| *weather != Weather::Silent).await);
             if to_client.write_all(&buffer[..length]).await.is_err() {
                 return;
             }
+            state.carried.fetch_add(length as u64, Ordering::SeqCst);
         }
     };
     tokio::select! {
         _ = upwards => {}
         () = downwards => {}
-    }
-}
-
-/// A proxy before a service that can be made to go away and to come back.
-pub(crate) struct SwitchingProxy {
-    port: u16,
-    up: watch::Sender<bool>,
-    /// Ends with the proxy.
-    _accepting: JoinSet<()>,
-}
-
-impl SwitchingProxy {
-    /// Up at first.
-    pub(crate) async fn start(to: &Url) -> Self {
-        let target = target(to);
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let port = listener.local_addr().expect("an address").port();
-        let (up, state) = watch::channel(true);
-        let mut accepting = JoinSet::new();
-        accepting.spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((client, _)) = listener.accept().await {
-                let (target, mut state) = (target.clone(), state.clone());
-                connections.spawn(async move {
-                    if !*state.borrow_and_update() {
-                        return;
-                    }
-                    let server = TcpStream::connect(target).await.expect("the server is up");
-                    let no_cuts = AtomicUsize::new(0);
-                    tokio::select! {
-                        () = relay(client, server, usize::MAX, &no_cuts) => {}
-                        _ = state.wait_for(|up| !up) => {}
-                    }
-                });
-            }
-        });
-        Self { port, up, _accepting: accepting }
-    }
-
-    pub(crate) fn endpoint(&self) -> Url {
-        Url::parse(&format!("http://127.0.0.1:{}", self.port)).expect("a URL")
-    }
-
-    /// Away: every connection is cut, and those that come are closed at once.
-    pub(crate) fn set_up(&self, up: bool) {
-        self.up.send_replace(up);
     }
 }

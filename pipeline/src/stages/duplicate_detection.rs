@@ -4,7 +4,7 @@
 
 use super::{Outcome, StageContext, StageError, posters};
 use crate::storage::StorageError;
-use crate::video::{BytesClaim, Candidate, FailureCause, SizeClaim, VideoId, VideoState};
+use crate::video::{BytesClaim, Candidate, FailureCause, SizeClaim, Source, VideoId, VideoState};
 
 pub(super) async fn run(context: &StageContext) -> Result<Outcome, StageError> {
     context.unless_stopped(detect(context)).await
@@ -19,7 +19,7 @@ async fn detect(context: &StageContext) -> Result<Outcome, StageError> {
         Some(known) => known,
         None => hash_of_source(context, &object).await?,
     };
-    let hashes = hashes_of(context, &candidates).await?;
+    let hashes = hashes_of(context, &candidates, object.size_bytes).await?;
     match context.claim_bytes(sha256, hashes).await? {
         BytesClaim::Original => Ok(Outcome::Original { sha256: Some(sha256) }),
         BytesClaim::HeldBy { original, state: VideoState::Ready } => {
@@ -64,42 +64,51 @@ async fn believe(context: &StageContext) -> Result<Object, StageError> {
 }
 
 async fn hash_of_source(context: &StageContext, object: &Object) -> Result<[u8; 32], StageError> {
-    let storage = &context.tools.storage;
-    let read = storage.sha256(&context.source.key, &object.etag).await;
-    Ok(read.map_err(StageError::of_source)?.sha256)
+    let source = Source {
+        etag: Some(object.etag.clone()),
+        size_bytes: Some(object.size_bytes),
+        ..context.source.clone()
+    };
+    // What is read here stays for the stages that follow.
+    context.tools.scratch.source(&context.tools.storage, &source).await?.sha256().await
 }
 
 /// What is known of the originals of that size, or can be read. One whose object is gone cannot be compared any more.
 async fn hashes_of(
     context: &StageContext,
     candidates: &[Candidate],
+    size_bytes: u64,
 ) -> Result<Vec<(VideoId, [u8; 32])>, StageError> {
     let mut hashes = Vec::with_capacity(candidates.len());
     for candidate in candidates {
         let known = match candidate.sha256 {
             Some(known) => Ok(known),
-            None => hash_of(context, candidate).await,
+            None => hash_of(context, candidate, size_bytes).await,
         };
         match known {
             Ok(sha256) => hashes.push((candidate.video, sha256)),
-            Err(
-                error @ (StorageError::NotFound(_)
-                | StorageError::PreconditionFailed(_)
-                | StorageError::Refused(_)),
-            ) => {
+            Err(error @ StageError::Fail { .. }) => {
                 tracing::info!(video.id = %context.lease.video, candidate.id = %candidate.video, %error, "not compared");
             }
-            Err(error) => return Err(StageError::of_storage(error)),
+            Err(error) => return Err(error),
         }
     }
     Ok(hashes)
 }
 
-async fn hash_of(context: &StageContext, candidate: &Candidate) -> Result<[u8; 32], StorageError> {
-    let storage = &context.tools.storage;
-    let etag = match &candidate.etag {
-        Some(etag) => etag.clone(),
-        None => storage.head(&candidate.key).await?.etag,
+/// By the bytes that its own stages read, if they are on this host.
+async fn hash_of(
+    context: &StageContext,
+    candidate: &Candidate,
+    size_bytes: u64,
+) -> Result<[u8; 32], StageError> {
+    let source = Source {
+        video: candidate.video,
+        key: candidate.key.clone(),
+        etag: candidate.etag.clone(),
+        version_id: None,
+        size_bytes: Some(size_bytes),
+        sha256: None,
     };
-    Ok(storage.sha256(&candidate.key, &etag).await?.sha256)
+    context.tools.scratch.source(&context.tools.storage, &source).await?.sha256().await
 }

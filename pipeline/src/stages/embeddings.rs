@@ -3,14 +3,12 @@
 //! Pictures are sampled in the media child and looked at as they come. The document at its fixed key has a vector for
 //! the video and one for each four seconds; the worker commits the former, in bytes, for the search.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::look::{self, Look, Segment, Vector};
-use super::scratch::SourceFile;
+use super::source::SourceFile;
 use super::transcript::{Seconds, attempt_of_json, hexadecimal};
 use super::{Embedded, QuantisedVector, StageContext, StageError};
 use crate::clock;
@@ -108,7 +106,7 @@ async fn embed(context: &StageContext, engine: Engine) -> Result<Embedded, Stage
         encoding: "f32",
         created_at: clock::now(),
         source: DocumentSource {
-            sha256: hexadecimal(&source.sha256()),
+            sha256: hexadecimal(&source.sha256().await?),
             duration: Seconds { ms: duration_ms },
         },
         video: vector.as_ref().map(decimals),
@@ -131,12 +129,12 @@ async fn embed(context: &StageContext, engine: Engine) -> Result<Embedded, Stage
 /// The looks of all segments, and the duration in milliseconds.
 async fn look_at(
     context: &StageContext,
-    source: &Arc<SourceFile>,
+    source: &SourceFile,
     engine: Engine,
 ) -> Result<(Vec<Segment>, u64), StageError> {
     let media = &context.tools.media;
     let request = Request { limits: media.limits().clone(), task: engine.sampling() };
-    let mut child = media.start(request, source.reader()?, context.deadline).await?;
+    let mut child = media.start(request, source.reader(), context.deadline).await?;
     let (mut look, mut duration_ms) = (Look::default(), 0);
     while let Some((message, payload)) = child.next().await? {
         match message {

@@ -1,6 +1,7 @@
 //! What an error of a door means for the job: dead, another try, or nobody's fault.
 //! Who asks decides which: the same 404 is final for a source and an accident for an object of ours.
 
+use std::io;
 use std::time::Duration;
 
 use super::StageError;
@@ -10,23 +11,9 @@ use crate::storage::StorageError;
 use crate::video::FailureCause;
 
 impl StageError {
-    /// The source could not be had. Another try sees the same object, so only outages are worth one.
+    /// The source could not be had.
     pub(super) fn of_source(error: StorageError) -> Self {
-        match error {
-            StorageError::NotFound(_) | StorageError::PreconditionFailed(_) => Self::Fail {
-                cause: FailureCause::SourceMissing,
-                // The same bytes under the same key would be taken for this video, which has failed.
-                detail: "the uploaded object is gone or was overwritten; upload it again under a new key or URL".into(),
-            },
-            StorageError::Refused(detail) => Self::Fail {
-                cause: FailureCause::SourceUnreadable,
-                detail: format!("the uploaded object is listed and cannot be read: {detail}"),
-            },
-            StorageError::Denied(_)
-            | StorageError::Unavailable(_)
-            | StorageError::Io(_)
-            | StorageError::Config(_) => Self::Outage(error.to_string()),
-        }
+        source_failed(error).into()
     }
 
     /// An object of ours could not be written or read. A refusal counts, so that it does not repeat for ever.
@@ -49,6 +36,40 @@ impl StageError {
     pub(super) fn internal(detail: impl Into<String>) -> Self {
         Self::Retry { cause: FailureCause::Internal, detail: detail.into() }
     }
+}
+
+/// The source could not be read. Another try sees the same object, so only outages are worth one.
+pub(super) fn source_failed(error: StorageError) -> InputError {
+    match error {
+        StorageError::NotFound(_) | StorageError::PreconditionFailed(_) => InputError::Lost {
+            cause: FailureCause::SourceMissing,
+            // The same bytes under the same key would be taken for this video, which has failed.
+            detail: "the uploaded object is gone or was overwritten; upload it again under a new key or URL".into(),
+        },
+        StorageError::Refused(detail) => InputError::Lost {
+            cause: FailureCause::SourceUnreadable,
+            detail: format!("the uploaded object is listed and cannot be read: {detail}"),
+        },
+        StorageError::Denied(_)
+        | StorageError::Unavailable(_)
+        | StorageError::Io(_)
+        | StorageError::Config(_) => InputError::Away(error.to_string()),
+    }
+}
+
+/// Storage has something else under the same key and tag.
+pub(super) fn overwritten() -> InputError {
+    InputError::Lost {
+        cause: FailureCause::SourceMissing,
+        detail:
+            "the uploaded object was overwritten after it was accepted; upload it again under a new key or URL"
+                .into(),
+    }
+}
+
+/// The disk is full or broken: no fault of the source.
+pub(super) fn scratch_failed(error: &io::Error) -> InputError {
+    InputError::Away(format!("scratch could not be used: {error}"))
 }
 
 impl From<MediaError> for StageError {

@@ -15,6 +15,7 @@ mod look;
 mod posters;
 pub mod publish;
 pub mod scratch;
+pub mod source;
 pub mod speech_to_text;
 pub mod transcode;
 mod transcript;

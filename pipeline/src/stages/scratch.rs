@@ -1,23 +1,20 @@
-//! Scratch space: the source of a video, fetched once per host and shared by all stages that need it at the time.
-//! Names in it are ids of our own; nothing a user wrote becomes a path. A crash leaves a directory whose lock nobody
-//! holds, and the next process on the host removes it.
+//! Scratch space: a directory of this process, and the sources in it. Names in it are ids of our own; nothing a user wrote
+//! becomes a path. A crash leaves a directory whose lock nobody holds, and the next process on the host removes it.
 
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use rustix::fs::{Mode, OFlags};
 use uuid::Uuid;
 
 use super::StageError;
-use crate::media::{Input, InputError};
-use crate::storage::Storage;
-use crate::video::{FailureCause, Source, VideoId};
+use super::source::{IdleBudget, Shelf, SourceFile};
+use crate::storage::{ObjectVersion, Storage};
+use crate::video::Source;
 
 /// Held in each directory by the process that owns it, for as long as it lives.
 const LOCK_FILE: &str = "lock";
@@ -26,11 +23,8 @@ const LOCK_FILE: &str = "lock";
 #[derive(Clone)]
 pub struct Scratch {
     directory: Arc<Directory>,
-    /// One slot per video. Whoever fetches holds its lock, so that the others wait for the file instead of fetching too.
-    sources: Arc<Mutex<HashMap<VideoId, Slot>>>,
+    shelf: Arc<Mutex<Shelf>>,
 }
-
-type Slot = Arc<tokio::sync::Mutex<Weak<SourceFile>>>;
 
 impl Scratch {
     /// `root/{pid}-{unique}`; other directories under `root` whose process is gone are removed.
@@ -43,23 +37,36 @@ impl Scratch {
         gate.lock()?;
         remove_dead(&root)?;
         let directory = Directory::make(&root)?;
-        Ok(Self { directory: Arc::new(directory), sources: Arc::default() })
+        Ok(Self { directory: Arc::new(directory), shelf: Shelf::new(IdleBudget::default()) })
     }
 
-    /// The source on disk: fetched by whoever asks first, removed when the last user drops it.
+    /// What may lie here without a user; to be called before the first source.
+    #[must_use]
+    pub fn with_idle_budget(self, budget: IdleBudget) -> Self {
+        Self { shelf: Shelf::new(budget), ..self }
+    }
+
+    /// The source of a video, shared by all who ask. Its bytes come as they are read.
     pub async fn source(
         &self,
         storage: &Storage,
         source: &Source,
-    ) -> Result<Arc<SourceFile>, StageError> {
-        let slot = self.slot(source.video);
-        let mut shared = slot.lock().await;
-        if let Some(file) = shared.upgrade() {
-            return Ok(file);
-        }
-        let file = Arc::new(self.fetch(storage, source).await?);
-        *shared = Arc::downgrade(&file);
-        Ok(file)
+    ) -> Result<SourceFile, StageError> {
+        let (etag, size_bytes) = match (source.etag.clone(), source.size_bytes) {
+            (Some(etag), Some(size_bytes)) => (etag, size_bytes),
+            (etag, size_bytes) => {
+                let found = storage.head(&source.key).await.map_err(StageError::of_source)?;
+                (etag.unwrap_or(found.etag), size_bytes.unwrap_or(found.size_bytes))
+            }
+        };
+        let object = ObjectVersion { key: source.key.clone(), etag, size_bytes };
+        Ok(Shelf::take(&self.shelf, storage, source.clone(), object, || self.file())?)
+    }
+
+    /// What the sources occupy here, those included that nobody uses at the moment.
+    #[must_use]
+    pub fn source_bytes(&self) -> u64 {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner).held_bytes()
     }
 
     /// A path for a file of the caller's, which goes when the returned value is dropped.
@@ -67,102 +74,9 @@ impl Scratch {
         let path = self.directory.path.join(Uuid::now_v7().to_string());
         ScratchFile { path, _directory: Arc::clone(&self.directory) }
     }
-
-    async fn fetch(&self, storage: &Storage, source: &Source) -> Result<SourceFile, StageError> {
-        let etag = match &source.etag {
-            Some(etag) => etag.clone(),
-            None => storage.head(&source.key).await.map_err(StageError::of_source)?.etag,
-        };
-        let file = self.file();
-        let fetched = storage
-            .download(&source.key, &etag, &file.path)
-            .await
-            .map_err(StageError::of_source)?;
-        // An uploader can forge an ETag, so the same tag is no proof of the same object.
-        if source.size_bytes.is_some_and(|expected| expected != fetched.size_bytes)
-            || source.sha256.is_some_and(|expected| expected != fetched.sha256)
-        {
-            return Err(StageError::Fail {
-                cause: FailureCause::SourceMissing,
-                detail:
-                    "the uploaded object was overwritten after it was accepted; upload it again under a new key or URL"
-                        .into(),
-            });
-        }
-        Ok(SourceFile { file, sha256: fetched.sha256, size_bytes: fetched.size_bytes })
-    }
-
-    fn slot(&self, video: VideoId) -> Slot {
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        // Slots of files that are gone, and that nobody is filling.
-        sources.retain(|_, slot| {
-            Arc::strong_count(slot) > 1
-                || slot.try_lock().is_ok_and(|shared| shared.strong_count() > 0)
-        });
-        Arc::clone(sources.entry(video).or_default())
-    }
 }
 
-/// A fetched source; the file goes with the last reference.
-pub struct SourceFile {
-    file: ScratchFile,
-    sha256: [u8; 32],
-    size_bytes: u64,
-}
-
-impl SourceFile {
-    /// For one child.
-    pub fn reader(self: &Arc<Self>) -> Result<SourceReader, InputError> {
-        let file = File::open(&self.file.path).map_err(|error| unreadable(&error))?;
-        Ok(SourceReader { file: Arc::new(file), source: Arc::clone(self) })
-    }
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.file.path
-    }
-    #[must_use]
-    pub fn sha256(&self) -> [u8; 32] {
-        self.sha256
-    }
-    #[must_use]
-    pub fn size_bytes(&self) -> u64 {
-        self.size_bytes
-    }
-}
-
-/// The source as one child reads it.
-pub struct SourceReader {
-    file: Arc<File>,
-    source: Arc<SourceFile>,
-}
-
-impl Input for SourceReader {
-    fn size_bytes(&self) -> u64 {
-        self.source.size_bytes
-    }
-
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a read of at most a megabyte: abandoned, it ends by itself and changes nothing"
-    )]
-    async fn read(&mut self, offset: u64, length: u32) -> Result<Bytes, InputError> {
-        let file = Arc::clone(&self.file);
-        let read = move || {
-            let mut bytes = vec![0; length as usize];
-            file.read_exact_at(&mut bytes, offset).map(|()| Bytes::from(bytes))
-        };
-        match tokio::task::spawn_blocking(read).await {
-            Ok(read) => read.map_err(|error| unreadable(&error)),
-            Err(error) => Err(InputError::Away(error.to_string())),
-        }
-    }
-}
-
-fn unreadable(error: &io::Error) -> InputError {
-    InputError::Away(format!("scratch could not be read: {error}"))
-}
-
-/// A path in the scratch directory. The file, if it was made, goes with this value: also when a download is given up.
+/// A path in the scratch directory. The file, if it was made, goes with this value.
 pub(super) struct ScratchFile {
     path: PathBuf,
     /// The directory outlives every file in it.

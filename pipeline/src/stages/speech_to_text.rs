@@ -3,11 +3,9 @@
 //! The sound is decoded once, in the media child, and never held in memory. The transcript is an object at a fixed key;
 //! a copy for players lies under the attempt's own key and is named by the subtitles playlist.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
-use super::scratch::SourceFile;
+use super::source::SourceFile;
 use super::transcript::{
     self, Line, Seconds, Status, Transcript, TranscriptSource, VoiceDetector, attempt_of_json,
     attempt_of_vtt, hexadecimal,
@@ -63,14 +61,16 @@ async fn paid_for(
     if attempt_of_json(&bytes) > Some(context.lease.attempt) {
         return Err(StageError::LeaseLost);
     }
-    let found = Transcript::from_json(&bytes).filter(|found| {
+    let Some(found) = Transcript::from_json(&bytes) else { return Ok(None) };
+    let same = {
         found.status == Status::Ok
-            && found.source == sha256_of(source)
             && found.engine == speech.engine()
             && found.model.as_deref() == speech.model()
             && found.language_hint.as_deref() == speech.language()
-    });
-    Ok(found.map(|found| Transcript { attempt: context.lease.attempt, ..found }))
+            // Last, for it reads all of the source.
+            && found.source == sha256_of(source).await?
+    };
+    Ok(same.then_some(Transcript { attempt: context.lease.attempt, ..found }))
 }
 
 /// The sound of a video, heard.
@@ -82,13 +82,13 @@ struct Listened {
     duration_ms: u64,
 }
 
-async fn listen(context: &StageContext, source: &Arc<SourceFile>) -> Result<Listened, StageError> {
+async fn listen(context: &StageContext, source: &SourceFile) -> Result<Listened, StageError> {
     let media = &context.tools.media;
     let request = Request { limits: media.limits().clone(), task: Task::ExtractAudio };
     // The name is gone as soon as the file is open.
     let sound = context.tools.scratch.file();
     let mut listening = context.tools.speech.listen(sound.path().to_owned()).await?;
-    let mut child = media.start(request, source.reader()?, context.deadline).await?;
+    let mut child = media.start(request, source.reader(), context.deadline).await?;
     let (mut offset_us, mut duration_ms) = (None, 0);
     while let Some((message, payload)) = child.next().await? {
         match message {
@@ -157,7 +157,7 @@ async fn write_down(
         text: Transcript::text_of(&segments),
         segments,
         vad: VoiceDetector { model: model.to_owned(), threshold },
-        source: sha256_of(source),
+        source: sha256_of(source).await?,
         created_at: clock::now(),
     })
 }
@@ -183,8 +183,8 @@ async fn publish(context: &StageContext, transcript: &Transcript) -> Result<(), 
     Ok(())
 }
 
-fn sha256_of(source: &SourceFile) -> TranscriptSource {
-    TranscriptSource { sha256: hexadecimal(&source.sha256()) }
+async fn sha256_of(source: &SourceFile) -> Result<TranscriptSource, StageError> {
+    Ok(TranscriptSource { sha256: hexadecimal(&source.sha256().await?) })
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for a progress bar")]

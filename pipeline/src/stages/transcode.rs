@@ -21,7 +21,7 @@ async fn transcode(context: &StageContext) -> Result<Transcoded, StageError> {
     let tools = &context.tools;
     let source = tools.scratch.source(&tools.storage, &context.source).await?;
     let request = Request { limits: tools.media.limits().clone(), task: Task::Transcode };
-    let mut child = tools.media.start(request, source.reader()?, context.deadline).await?;
+    let mut child = tools.media.start(request, source.reader(), context.deadline).await?;
     let mut ladder = Ladder::new(context);
     let facts = loop {
         // Uploads run while the child computes; while all places are taken, the child waits at its pipe.
@@ -52,13 +52,14 @@ async fn transcode(context: &StageContext) -> Result<Transcoded, StageError> {
         }
     };
     let tracks = ladder.finish().await?;
+    let sha256 = source.sha256().await?;
     verify(context, &tracks, &facts).await?;
     let playback = Playback {
         attempt: context.lease.attempt,
         duration_ms: facts.duration_ms,
         renditions: tracks.iter().map(summary).collect(),
     };
-    Ok(Transcoded { sha256: source.sha256(), facts, playback })
+    Ok(Transcoded { sha256, facts, playback })
 }
 
 fn share(done_ms: u64, total_ms: u64) -> f32 {

@@ -67,7 +67,8 @@ fn by_code(code: &MinioErrorCode, message: &str, what: &str) -> StorageError {
         "nosuchkey" | "nosuchversion" | "resourcenotfound" => {
             StorageError::NotFound(what.to_owned())
         }
-        "preconditionfailed" => StorageError::PreconditionFailed(what.to_owned()),
+        // We ask for parts of an object whose size we know: where there is nothing, it is another object.
+        "preconditionfailed" | "invalidrange" => StorageError::PreconditionFailed(what.to_owned()),
         // Busy, starting, losing drives, full: all of them end without our doing. Full disks too, or a person acts.
         "slowdown"
         | "slowdownread"
@@ -108,7 +109,7 @@ fn by_code(code: &MinioErrorCode, message: &str, what: &str) -> StorageError {
 fn by_status(status: u16, what: &str) -> StorageError {
     match status {
         404 => StorageError::NotFound(what.to_owned()),
-        304 | 412 => StorageError::PreconditionFailed(what.to_owned()),
+        304 | 412 | 416 => StorageError::PreconditionFailed(what.to_owned()),
         401 | 403 => StorageError::Denied(format!("{what}: HTTP status {status}")),
         408 | 429 | 500.. => StorageError::Unavailable(format!("{what}: HTTP status {status}")),
         _ => StorageError::Refused(format!("{what}: HTTP status {status}")),

@@ -32,6 +32,7 @@ pub use notification::{
     webhook_targets,
 };
 pub use setup::{Ensured, SetupState};
+pub use transfer::RangeReader;
 
 /// How long a presigned PUT may be started. The upload itself may take longer.
 pub const UPLOAD_URL_LIFETIME: Duration = Duration::from_mins(5);
@@ -111,9 +112,10 @@ impl fmt::Debug for PresignedPut {
     }
 }
 
-/// What a download saw.
+/// An object as it was when it was accepted: every read of a part of it must meet the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Downloaded {
+pub struct ObjectVersion {
+    pub key: String,
+    pub etag: String,
     pub size_bytes: u64,
-    pub sha256: [u8; 32],
 }

@@ -1,28 +1,21 @@
-//! Bodies: whole small objects, and downloads of any size that go on where a broken connection left off.
-//! Every byte is counted against what MinIO announced: a short body must never pass for a whole one. A crash leaves
-//! a partial file, which the owner of the scratch directory removes.
+//! Bodies: whole small objects, and parts of objects of any size, which go on where a broken connection left off.
+//! Every byte is counted against what MinIO announced: a short body must never pass for a whole one.
 
-use std::path::Path;
+use std::ops::Range;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use minio::s3::response::GetObjectResponse;
 use minio::s3::response_traits::{HasEtagFromHeaders, HasVersion};
 use minio::s3::types::S3Api;
-use sha2::{Digest, Sha256};
-use tokio::fs::File;
-use tokio::io::{AsyncWrite, AsyncWriteExt, BufWriter};
 use tokio::time::Instant;
 
 use super::attempts::{CALL, IDLE, TRIES, by_size, repeated};
 use super::client::{checked, real_version, unquoted, within};
 use super::error::chain;
 use super::objects::{header, quoted};
-use super::{Downloaded, ObjectInfo, Storage, StorageError};
+use super::{ObjectInfo, ObjectVersion, Storage, StorageError};
 use crate::retry::Backoff;
-
-/// Chunks arrive in tens of kilobytes; each write to a file is a trip to another thread.
-const WRITE_BUFFER: usize = 1024 * 1024;
 
 impl Storage {
     /// The whole object, refused when larger than `max_bytes`.
@@ -41,7 +34,7 @@ impl Storage {
         max_bytes: u64,
     ) -> Result<(Bytes, ObjectInfo), StorageError> {
         let what = self.named(key);
-        let answer = self.open(key, None, 0).await?;
+        let answer = self.open(key, None, None).await?;
         let etag =
             answer.etag().map_err(|error| StorageError::Refused(format!("{what}: {error}")))?;
         let mut info = ObjectInfo {
@@ -67,94 +60,19 @@ impl Storage {
         Ok((bytes.into(), info))
     }
 
-    /// To a file, hashing on the way; resumes by ranges, and fails with `PreconditionFailed` when the ETag is another.
-    pub async fn download(
-        &self,
-        key: &str,
-        etag: &str,
-        to: &Path,
-    ) -> Result<Downloaded, StorageError> {
-        let mut file = BufWriter::with_capacity(WRITE_BUFFER, File::create(to).await?);
-        let downloaded = self.read_all(key, etag, &mut file).await?;
-        file.flush().await?;
-        Ok(downloaded)
-    }
-
-    /// SHA-256 of an object without keeping it.
-    pub async fn sha256(&self, key: &str, etag: &str) -> Result<Downloaded, StorageError> {
-        self.read_all(key, etag, &mut tokio::io::sink()).await
-    }
-
-    async fn read_all(
-        &self,
-        key: &str,
-        etag: &str,
-        to: &mut (impl AsyncWrite + Unpin + Send),
-    ) -> Result<Downloaded, StorageError> {
-        checked(key)?;
-        let mut reading =
-            Reading { hash: Sha256::new(), received: 0, total: None, started: Instant::now() };
-        let mut pauses = Backoff::new();
-        let mut failures = 0;
-        loop {
-            let before = reading.received;
-            match self.read_on(key, etag, &mut reading, to).await {
-                Ok(()) => break,
-                Err(StorageError::Unavailable(reason)) => {
-                    // A connection that brought something is a beginning: only failures in a row count. The deadline
-                    // for the whole bounds those that trickle.
-                    if reading.received > before {
-                        failures = 0;
-                        pauses.reset();
-                    }
-                    failures += 1;
-                    if failures >= TRIES || Instant::now() >= reading.deadline() {
-                        return Err(StorageError::Unavailable(reason));
-                    }
-                    tracing::debug!(reason, received = reading.received, "a download broke");
-                    tokio::time::sleep(pauses.next().unwrap_or(CALL)).await;
-                }
-                Err(error) => return Err(error),
-            }
+    /// A part of an object, never empty, of this version of it or not at all.
+    #[must_use]
+    pub fn read<'a>(&'a self, object: &'a ObjectVersion, range: Range<u64>) -> RangeReader<'a> {
+        RangeReader {
+            storage: self,
+            object,
+            what: self.named(&object.key),
+            deadline: Instant::now() + by_size(range.end - range.start),
+            range,
+            body: None,
+            failures: 0,
+            pauses: Backoff::new(),
         }
-        Ok(Downloaded { size_bytes: reading.received, sha256: reading.hash.finalize().into() })
-    }
-
-    /// From where the reading stands to the end of the object, on one connection.
-    async fn read_on(
-        &self,
-        key: &str,
-        etag: &str,
-        reading: &mut Reading,
-        to: &mut (impl AsyncWrite + Unpin + Send),
-    ) -> Result<(), StorageError> {
-        if reading.total == Some(reading.received) {
-            return Ok(());
-        }
-        let what = self.named(key);
-        let answer = self.open(key, Some(etag), reading.received).await?;
-        let range = header(&answer, "content-range");
-        let mut body = Body::of(answer, &what)?;
-        if reading.received > 0 {
-            let wanted = format!("bytes {}-", reading.received);
-            if !range.is_some_and(|range| range.starts_with(&wanted)) {
-                return Err(StorageError::Refused(format!(
-                    "{what}: asked for a range, got another"
-                )));
-            }
-        }
-        let total = reading.received + body.announced;
-        if *reading.total.get_or_insert(total) != total {
-            return Err(StorageError::PreconditionFailed(what));
-        }
-        let deadline = reading.deadline();
-        while let Some(chunk) = body.chunk(&what, deadline).await? {
-            to.write_all(&chunk).await?;
-            // Tens of kilobytes take tens of microseconds: not worth another thread.
-            reading.hash.update(&chunk);
-            reading.received += chunk.len() as u64;
-        }
-        Ok(())
     }
 
     /// The answer to a GET, its body not yet read.
@@ -162,13 +80,14 @@ impl Storage {
         &self,
         key: &str,
         etag: Option<&str>,
-        offset: u64,
+        range: Option<&Range<u64>>,
     ) -> Result<GetObjectResponse, StorageError> {
         within(CALL, &self.named(key), async {
             self.client()
                 .get_object(self.bucket(), key)?
                 .match_etag(etag.map(quoted))
-                .offset((offset > 0).then_some(offset))
+                .offset(range.map(|range| range.start))
+                .length(range.map(|range| range.end - range.start))
                 .build()
                 .send()
                 .await
@@ -177,18 +96,80 @@ impl Storage {
     }
 }
 
-/// How far a download has come, over all its connections.
-struct Reading {
-    hash: Sha256,
-    received: u64,
-    /// Size of the object, known from the first answer.
-    total: Option<u64>,
-    started: Instant,
+/// A part of an object while it is read.
+pub struct RangeReader<'a> {
+    storage: &'a Storage,
+    object: &'a ObjectVersion,
+    what: String,
+    /// What is still to be read.
+    range: Range<u64>,
+    body: Option<Body>,
+    /// In a row.
+    failures: usize,
+    pauses: Backoff,
+    /// For the whole of it: bounds a connection that trickles.
+    deadline: Instant,
 }
 
-impl Reading {
-    fn deadline(&self) -> Instant {
-        self.started + by_size(self.total.unwrap_or(0))
+impl RangeReader<'_> {
+    /// The next bytes; `None` after the last. Goes on where a connection broke, and fails with `PreconditionFailed` when
+    /// the object is another by now.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, StorageError> {
+        while self.range.start < self.range.end {
+            match self.try_chunk().await {
+                Ok(Some(chunk)) => {
+                    // A connection that brought something is a beginning: only failures in a row count.
+                    self.failures = 0;
+                    self.pauses.reset();
+                    self.range.start += chunk.len() as u64;
+                    return Ok(Some(chunk));
+                }
+                Ok(None) => self.body = None,
+                Err(StorageError::Unavailable(reason)) => {
+                    self.body = None;
+                    self.failures += 1;
+                    if self.failures >= TRIES || Instant::now() >= self.deadline {
+                        return Err(StorageError::Unavailable(reason));
+                    }
+                    tracing::debug!(reason, at = self.range.start, "a read broke");
+                    tokio::time::sleep(self.pauses.next().unwrap_or(CALL)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn try_chunk(&mut self) -> Result<Option<Bytes>, StorageError> {
+        if self.body.is_none() {
+            self.body = Some(self.open().await?);
+        }
+        match &mut self.body {
+            Some(body) => body.chunk(&self.what, self.deadline).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn open(&mut self) -> Result<Body, StorageError> {
+        let (object, range) = (self.object, &self.range);
+        let key = checked(&object.key)?;
+        let answer = self.storage.open(key, Some(&object.etag), Some(range)).await?;
+        let got = header(&answer, "content-range").unwrap_or_default();
+        let body = Body::of(answer, &self.what)?;
+        let (span, size_bytes) = got.split_once('/').unwrap_or_default();
+        // An uploader can forge an ETag; the size is one more thing that must be as it was.
+        if size_bytes != object.size_bytes.to_string() && !size_bytes.is_empty() {
+            return Err(StorageError::PreconditionFailed(self.what.clone()));
+        }
+        let wanted = format!("bytes {}-{}", range.start, range.end - 1);
+        if span != wanted || body.announced != range.end - range.start {
+            let what = &self.what;
+            return Err(StorageError::Refused(format!(
+                "{what}: asked for {wanted}, got {got:?} and {} bytes",
+                body.announced
+            )));
+        }
+        Ok(body)
     }
 }
 

@@ -14,7 +14,7 @@ use rustix::fs::statvfs;
 use super::report::{Finding, Report};
 use crate::config::{DaemonSettings, SpeechSettings};
 
-/// A source is fetched whole before it is decoded.
+/// A source that is worked on lies on scratch, all of it in the end.
 const LITTLE_SPACE: u64 = 10 * GIB;
 const NO_SPACE: u64 = GIB;
 const GIB: u64 = 1 << 30;
@@ -39,7 +39,7 @@ fn free_bytes(directory: &Path) -> io::Result<u64> {
 fn space(directory: &Path, free: u64) -> Finding {
     let mib = free / (1 << 20);
     let text = format!("{mib} MiB free in {}", directory.display());
-    let remedy = "sources are fetched whole: free some, or set CLIPSTREAM_SCRATCH to a larger disk";
+    let remedy = "sources lie there while they are worked on: free some, or set CLIPSTREAM_SCRATCH to a larger disk";
     if free < NO_SPACE {
         Finding::fail("scratch", text).mend(remedy)
     } else if free < LITTLE_SPACE {
