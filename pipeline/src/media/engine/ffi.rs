@@ -72,7 +72,12 @@ pub(super) fn open_input(
         );
         let rest = Dictionary::own(rest);
         if result < 0 {
-            return Err(Error::from(result));
+            let unread = io_error((*io.as_mut_ptr()).error);
+            return Err(unread.unwrap_or_else(|| match Error::from(result) {
+                // Some demuxers call it so when only the file is at fault.
+                Error::Other { errno: ffmpeg::error::EIO } => Error::InvalidData,
+                error => error,
+            }));
         }
         let input = Input::wrap_with_custom_io_and_interrupt(context, io, interrupt.guard);
         if rest.iter().next().is_some() {
@@ -127,7 +132,10 @@ pub(super) fn read_only(input: &mut Input, wanted: &[usize]) {
 #[expect(unsafe_code, reason = "AVIOContext.error is not in the safe interface")]
 pub(super) fn read_error(input: &Input) -> Option<Error> {
     // SAFETY: `pb` is ours, set at open.
-    let code = unsafe { (*(*input.as_ptr()).pb).error };
+    io_error(unsafe { (*(*input.as_ptr()).pb).error })
+}
+
+fn io_error(code: c_int) -> Option<Error> {
     (code < 0 && code != ffi::AVERROR_EOF).then(|| Error::from(code))
 }
 
