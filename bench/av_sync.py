@@ -20,9 +20,9 @@ TEST = ["cargo", "test", "--workspace", "--test", "media_child", "--", "sync::"]
 def main():
     raw = ROOT / "target" / "av_sync.json"
     raw.unlink(missing_ok=True)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     ended = subprocess.run(TEST, cwd=ROOT, env={**os.environ, "AV_SYNC_SECONDS": SECONDS, "AV_SYNC_RESULTS": str(raw)})
     rows = json.loads(raw.read_text())
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     about = {
         "commit": commit,
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}",

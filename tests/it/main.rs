@@ -34,6 +34,7 @@ mod http_server;
 mod intake;
 mod layers;
 mod lifecycle;
+mod media_fuzz;
 mod media_lies;
 mod media_overdue;
 mod media_process;
