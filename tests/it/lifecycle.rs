@@ -69,15 +69,15 @@ fn it_is_alive_and_serves_nothing_while_postgres_is_away() {
 }
 
 #[tokio::test]
-async fn it_refuses_a_schema_that_it_does_not_know() {
+async fn it_refuses_a_schema_that_no_longer_serves_it() {
     let database = support::database().await;
-    sqlx::query(
+    for statement in [
         "insert into _sqlx_migrations (version, description, success, checksum, execution_time) \
          values (9999, 'from the future', true, '', 0)",
-    )
-    .execute(database.pool())
-    .await
-    .expect("inserted");
+        "update schema_floor set migration = 9999",
+    ] {
+        sqlx::query(statement).execute(database.pool()).await.expect("changed");
+    }
     let mut daemon = Daemon::start(serve(&database.url, free_port().expect("a port")));
     assert_eq!(daemon.ended().code(), Some(1));
     assert!(daemon.output().contains("9999"), "{}", daemon.output());
