@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -77,7 +78,14 @@ impl Serving {
 
     /// What has gone wrong so far.
     pub(super) fn failure(&mut self) -> Option<MediaError> {
-        self.failure.as_mut()?.try_recv().ok()
+        match self.failure.as_mut()?.try_recv() {
+            Err(TryRecvError::Empty) => None,
+            // It may be asked only once.
+            ended => {
+                self.failure = None;
+                ended.ok()
+            }
+        }
     }
 }
 
@@ -141,4 +149,45 @@ async fn within_budget(
         return true;
     }
     matches!(timeout(FACTS_ON_THEIR_WAY, probed.wait_for(|probed| *probed)).await, Ok(Ok(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    /// A child that asks this and closes its end, once the parent has dealt with it.
+    async fn served(asked: &[u8]) -> Serving {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let serving = Serving::start(ours, vec![0; 8], true);
+        theirs.write_all(asked).await.unwrap();
+        drop(theirs);
+        // The task held the other end.
+        serving.probed.closed().await;
+        serving
+    }
+
+    #[tokio::test]
+    async fn a_child_that_closes_its_end_is_no_failure_however_often_it_is_asked() {
+        let asked = ByteRange { offset: 0, length: 8 }.encode();
+        for asked in [&[][..], &asked] {
+            let mut serving = served(asked).await;
+            for _ in 0..2 {
+                assert!(serving.failure().is_none());
+                assert!(serving.failed().now_or_never().is_none());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_told_once_whichever_way_it_is_asked() {
+        let asked = ByteRange { offset: 8, length: 8 }.encode();
+        let mut serving = served(&asked).await;
+        assert!(matches!(serving.failure(), Some(MediaError::Crashed(_))));
+        assert!(serving.failed().now_or_never().is_none());
+        let mut serving = served(&asked).await;
+        assert!(matches!(serving.failed().now_or_never(), Some(MediaError::Crashed(_))));
+        assert!(serving.failure().is_none());
+    }
 }
