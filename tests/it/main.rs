@@ -52,6 +52,7 @@ mod source_bytes;
 mod speech;
 mod stage_world;
 mod storage;
+mod storage_ranges;
 mod support;
 mod tcp_proxy;
 mod upload;

@@ -2,7 +2,6 @@
 //! connections, outages, and that no secret leaves it.
 
 use std::io::Write;
-use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -16,14 +15,14 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::s3_client::S3Client;
+use crate::storage_ranges::read_range;
 use crate::support::minio;
-use crate::tcp_proxy::CuttingProxy;
 
 const LIFETIME: Duration = Duration::from_mins(5);
 
-mod bytes_of {
+pub(crate) mod bytes_of {
     /// Bytes that differ from place to place, so that a hole or a repetition changes the hash.
-    pub(super) fn pattern(length: usize) -> Vec<u8> {
+    pub(crate) fn pattern(length: usize) -> Vec<u8> {
         (0..length).map(|at| u8::try_from((at * 31 + at / 251) % 256).expect("below 256")).collect()
     }
 }
@@ -34,19 +33,6 @@ fn storage(config: &StorageConfig) -> Storage {
 
 fn source() -> StorageKey {
     StorageKey::Source { video: VideoId::new(), extension: "mp4" }
-}
-
-async fn read_range(
-    storage: &Storage,
-    object: &ObjectVersion,
-    range: Range<u64>,
-) -> Result<Vec<u8>, StorageError> {
-    let mut reader = storage.read(object, range);
-    let mut bytes = Vec::new();
-    while let Some(chunk) = reader.chunk().await? {
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
 }
 
 fn somewhere() -> ObjectVersion {
@@ -186,49 +172,6 @@ async fn objects_carry_the_headers_of_their_kind() {
         assert_eq!(answer.headers()["content-type"], key.content_type(), "{key}");
         assert_eq!(answer.headers()["cache-control"], key.cache_control(), "{key}");
     }
-}
-
-#[tokio::test]
-async fn a_read_goes_on_where_the_connection_broke() {
-    let minio = minio().await;
-    let body = pattern(3 * 1024 * 1024);
-    let key = source();
-    let etag = storage(&minio.storage_config())
-        .put(&key, body.clone().into(), &Precondition::None)
-        .await
-        .expect("written");
-    let proxy = CuttingProxy::start(&minio.endpoint, 1024 * 1024, 2).await;
-    let mut config = minio.storage_config();
-    config.endpoint = proxy.endpoint();
-    let storage = Storage::new(&config).expect("usable settings");
-
-    let size_bytes = body.len() as u64;
-    let object = ObjectVersion { key: key.to_string(), etag, size_bytes };
-    let got = read_range(&storage, &object, 5..size_bytes - 5).await.expect("a part");
-    assert!(got == body[5..body.len() - 5], "the bytes differ");
-    assert_eq!(proxy.cuts_left(), 0, "the connection was to break twice");
-}
-
-#[tokio::test]
-async fn an_object_that_was_overwritten_or_has_another_size_is_not_read() {
-    let minio = minio().await;
-    let storage = storage(&minio.storage_config());
-    let key = source();
-    let etag = storage.put(&key, "old".into(), &Precondition::None).await.expect("written");
-    let old = ObjectVersion { key: key.to_string(), etag, size_bytes: 3 };
-    assert_eq!(read_range(&storage, &old, 1..3).await.expect("it is there"), b"ld");
-    let larger = ObjectVersion { size_bytes: 4, ..old.clone() };
-    let smaller = ObjectVersion { size_bytes: 2, ..old.clone() };
-    for (object, range) in [(&larger, 0..2), (&larger, 0..4), (&larger, 3..4), (&smaller, 0..2)] {
-        let ended = read_range(&storage, object, range).await;
-        assert!(matches!(ended, Err(StorageError::PreconditionFailed(_))), "{ended:?}");
-    }
-    storage.put(&key, "new".into(), &Precondition::None).await.expect("written");
-    let ended = read_range(&storage, &old, 1..3).await;
-    assert!(matches!(ended, Err(StorageError::PreconditionFailed(_))), "{ended:?}");
-    let gone = ObjectVersion { key: "raw-uploads/none".into(), ..old };
-    let gone = read_range(&storage, &gone, 0..1).await;
-    assert!(matches!(gone, Err(StorageError::NotFound(_))), "{gone:?}");
 }
 
 #[tokio::test]
