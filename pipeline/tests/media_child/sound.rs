@@ -322,6 +322,23 @@ fn of_several_sound_tracks_the_default_is_taken_else_the_first() {
     }
 }
 
+/// Bytes out of step make float samples of any size, and some that are no numbers. The rest is heard, and in no time.
+#[test]
+fn samples_beyond_all_measure_are_no_bomb() {
+    let clips = Clips::new();
+    let clip = channels(&clips, "stereo", &["0.5*sin(2*PI*440*t)"; 2]);
+    let mut bytes = std::fs::read(clip).unwrap();
+    let data = bytes.windows(4).position(|w| w == b"data").unwrap() + 8;
+    // From the second second on, one byte too many.
+    bytes.insert(data + 48_000 * 8, 0x7f);
+    bytes[data + 24_000 * 8..data + 24_000 * 8 + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    let begun = std::time::Instant::now();
+    let heard = heard(&clips, &clips.write("shifted.wav", &bytes));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
+    near(rms(heard.between(0, 550, 950)), 0.354, "what is whole");
+    assert!((heard.duration_ms() - 3_021).abs() <= 45, "{}", heard.duration_ms());
+}
+
 /// A WAV file of the oldest kind says how many channels there are, and not where their speakers stand.
 fn channels_without_places(count: u16) -> Vec<u8> {
     let (rate, seconds) = (48_000_u32, 1);

@@ -112,7 +112,7 @@ impl SampleLine {
 
     fn append<I: Iterator<Item = f32>>(&mut self, planes: impl Iterator<Item = I>) {
         for (waiting, plane) in self.waiting.iter_mut().zip(planes) {
-            waiting.extend(plane);
+            waiting.extend(plane.map(audible));
         }
     }
 
@@ -152,6 +152,11 @@ enum Correction {
     Stretch(i64),
 }
 
+/// Within full scale. Damaged float samples are anything, and an encoder that gets them fails or takes minutes.
+fn audible(sample: f32) -> f32 {
+    if sample.is_nan() { 0.0 } else { sample.clamp(-1.0, 1.0) }
+}
+
 /// The same sound in another number of samples: straight lines between the old ones.
 fn stretched(plane: &[f32], length: usize) -> impl Iterator<Item = f32> {
     let (last, new_last) = (plane.len().saturating_sub(1), length.saturating_sub(1).max(1));
@@ -182,9 +187,16 @@ mod tests {
     }
 
     #[test]
+    fn samples_that_are_no_sound_do_not_leave_full_scale() {
+        let mut line = SampleLine::new(FORMAT, Start::Zero);
+        line.place(Some(0), &[&[f32::NAN, f32::INFINITY, -1e30, 0.5]]);
+        assert_eq!(taken(&mut line), [0.0, 1.0, -1.0, 0.5]);
+    }
+
+    #[test]
     fn samples_before_zero_are_cut() {
         let mut line = SampleLine::new(FORMAT, Start::Zero);
-        line.place(Some(-2), &[&[9.0, 9.0, 1.0]]);
+        line.place(Some(-2), &[&[0.9, 0.9, 1.0]]);
         assert_eq!(taken(&mut line), [1.0]);
         assert_eq!(line.end(), Some(1));
     }
@@ -201,11 +213,11 @@ mod tests {
     fn small_steps_are_left_alone_and_large_ones_corrected() {
         let mut line = SampleLine::new(FORMAT, Start::Zero);
         line.place(Some(0), &[&[1.0; 100]]);
-        line.place(Some(199), &[&[2.0; 100]]);
+        line.place(Some(199), &[&[0.2; 100]]);
         assert_eq!(line.end(), Some(200), "99 ms late: appended as it is");
-        line.place(Some(400), &[&[3.0; 100]]);
+        line.place(Some(400), &[&[0.3; 100]]);
         assert_eq!(line.end(), Some(500), "200 ms of silence before it");
-        line.place(Some(350), &[&[4.0; 160]]);
+        line.place(Some(350), &[&[0.4; 160]]);
         assert_eq!(line.end(), Some(510), "150 ms of overlap are cut");
         assert_eq!(taken(&mut line).len(), 510);
     }
