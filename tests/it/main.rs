@@ -40,6 +40,7 @@ mod media_overdue;
 mod media_process;
 mod metrics;
 mod operator;
+mod poison;
 mod publish;
 mod queue;
 mod reconcile;
