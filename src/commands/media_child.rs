@@ -1,7 +1,7 @@
 //! `clipstream media-child`: what a worker starts to have one file decoded. Reads a request and the input on stdin, which is
 //! a socket, answers on stdout.
 //!
-//! Runs before any thread and without a logger; a panic ends it with a status that the worker counts as a crash.
+//! Runs before any thread and without a logger; a panic is told as a defect of ours, which is tried again.
 
 use std::io::stdout;
 use std::process::ExitCode;

@@ -128,6 +128,7 @@ impl Watch {
     /// Time that was not the child's.
     pub(super) fn excuse(&mut self, time: Duration) {
         self.still = self.still.saturating_sub(time);
+        self.listened = self.listened.saturating_sub(time);
     }
 
     fn listened_for(&mut self, time: Duration) {

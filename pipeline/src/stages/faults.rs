@@ -76,6 +76,8 @@ impl From<MediaError> for StageError {
     fn from(error: MediaError) -> Self {
         count(&error);
         match error {
+            // A defect of ours or a moment of the machine's, in any case no verdict about the file.
+            MediaError::Failed { cause: FailureCause::Internal, detail } => Self::internal(detail),
             MediaError::Failed { cause, detail } => Self::Fail { cause, detail },
             MediaError::Crashed(detail) => Self::Crashed(detail),
             // Both can be the machine's fault, too busy for hours of work or for a short check at its end: tried again,
@@ -159,6 +161,8 @@ mod tests {
             StageError::from(refusal),
             StageError::Fail { cause: FailureCause::Corrupt, .. }
         ));
+        let defect = MediaError::Failed { cause: FailureCause::Internal, detail: "a panic".into() };
+        assert!(matches!(StageError::from(defect), StageError::Retry { .. }));
         assert!(matches!(
             StageError::from(MediaError::Crashed("SIGSEGV".into())),
             StageError::Crashed(_)

@@ -1,5 +1,5 @@
 //! Picture and sound stay together: a white picture and a beep at the same moment, again and again, through every
-//! container, and measured on what comes out decoded. `bench/av_sync.sh` runs the same for ten minutes.
+//! container, and measured on what comes out decoded. `bench/av_sync.py` runs the same for ten minutes.
 
 use pipeline::media::protocol::Task;
 use serde_json::json;
@@ -200,6 +200,6 @@ fn flash_and_beep_come_out_together_to_the_end_of_every_container() {
 }
 
 fn setting(name: &str) -> Option<String> {
-    #[expect(clippy::disallowed_methods, reason = "how bench/av_sync.sh asks for the long run")]
+    #[expect(clippy::disallowed_methods, reason = "how bench/av_sync.py asks for the long run")]
     std::env::var(name).ok()
 }

@@ -1,7 +1,7 @@
 //! What the parent lets a child say: which message, how often, in which order, and with which numbers. Every stage gets
 //! messages that passed here. A breach counts as a crash: the honest child keeps all of this, so the speaker is none.
 //!
-//! Lengths are bounded before, in `frames`; deadlines and silence in `process`.
+//! Lengths are bounded before, in `frames`; deadlines and silence in `watch`.
 
 use std::time::Duration;
 
@@ -23,7 +23,10 @@ const MOST_INIT_BYTES: usize = 1024 * 1024;
 const MOST_PCM_BYTES: usize = 64_000;
 const PCM_BYTES_PER_SECOND: i64 = 32_000;
 const MOST_BITS_PER_SECOND: u64 = 100_000_000;
-const MOST_PICTURES_PER_SECOND: f64 = 61.0;
+/// What a measured rate may lie over the one that pictures are thinned to.
+const RATE_OVERRUN: f64 = 1.02;
+/// No segment is so short but the last, and the first of the sound.
+const SHORTEST_SEGMENT_US: i64 = 500_000;
 const LARGEST_SIDE: u32 = 16_384;
 const LONGEST_NAME: usize = 64;
 const LONGEST_DETAIL: usize = 4_096;
@@ -42,14 +45,22 @@ pub(super) struct Conversation {
     task: Task,
     latest_us: i64,
     most_bytes: u64,
+    most_pictures_per_second: f64,
     bytes: u64,
     /// Names of messages that may be said once, and were.
     once: Vec<&'static str>,
     progress: u64,
     renditions: Vec<Rendition>,
-    pcm_end_us: Option<i64>,
+    pcm: Option<Pcm>,
     frames: u64,
     ended: bool,
+}
+
+/// The sound so far: where it began, and how much came.
+#[derive(Debug, Clone, Copy)]
+struct Pcm {
+    start_us: i64,
+    bytes: i64,
 }
 
 #[derive(Debug)]
@@ -66,11 +77,12 @@ impl Conversation {
             task: task.clone(),
             latest_us: latest_us(limits),
             most_bytes: limits.max_output_bytes,
+            most_pictures_per_second: f64::from(limits.max_frame_rate) * RATE_OVERRUN,
             bytes: 0,
             once: Vec::new(),
             progress: 0,
             renditions: Vec::new(),
-            pcm_end_us: None,
+            pcm: None,
             frames: 0,
             ended: false,
         }
@@ -134,8 +146,8 @@ impl Conversation {
             (Task::CheckSegment, Message::Checked { start_us, duration_us, .. }) => {
                 self.hear_once(message)?;
                 demand(payload.is_empty(), || "a verdict with bytes".into())?;
-                let fine =
-                    (0..=self.latest_us).contains(duration_us) && start_us.abs() <= i64::MAX / 2;
+                let fine = (0..=self.latest_us).contains(duration_us)
+                    && start_us.unsigned_abs() <= i64::MAX.unsigned_abs() / 2;
                 demand(fine, || format!("a segment of {duration_us} us"))
             }
             (_, Message::Done(facts)) => {
@@ -180,7 +192,7 @@ impl Conversation {
                 VIDEO_RENDITIONS.contains(&name)
                     && [width, height].iter().all(|side| (1..=LARGEST_SIDE).contains(side))
                     && frame_rate > 0.0
-                    && frame_rate <= MOST_PICTURES_PER_SECOND
+                    && frame_rate <= self.most_pictures_per_second
             }
             RenditionKind::Audio { channels, sample_rate } => {
                 name == SOUND_RENDITION
@@ -223,6 +235,9 @@ impl Conversation {
         demand(fine, || format!("a segment at {start_us} us"))?;
         let follows = rendition.end_us.is_none_or(|end| (start_us - end).abs() <= ROUNDING_US);
         demand(follows, || format!("segment {number} of {name} leaves a gap"))?;
+        // Rounding adds up: without this, a million segments could stand in one second.
+        let earliest_us = (i64::from(number) - 2) * SHORTEST_SEGMENT_US;
+        demand(start_us >= earliest_us, || format!("segment {number} of {name} at {start_us} us"))?;
         demand(!payload.is_empty(), || format!("segment {number} of {name} has no bytes"))?;
         rendition.segments = number;
         rendition.end_us = Some(start_us + duration_us);
@@ -234,10 +249,14 @@ impl Conversation {
         demand(fine, || format!("{} bytes of sound", payload.len()))?;
         let fine = (EARLIEST_START_US..=self.latest_us).contains(&start_us);
         demand(fine, || format!("sound at {start_us} us"))?;
-        let follows = self.pcm_end_us.is_none_or(|end| (start_us - end).abs() <= ROUNDING_US);
+        // From the first chunk on, and not from the last one's start: rounding must not add up.
+        let mut pcm = self.pcm.unwrap_or(Pcm { start_us, bytes: 0 });
+        let expected_us = pcm.start_us + pcm.bytes * 1_000_000 / PCM_BYTES_PER_SECOND;
+        let follows = (start_us - expected_us).abs() <= ROUNDING_US;
         demand(follows, || format!("sound at {start_us} us leaves a gap"))?;
-        let bytes = i64::try_from(payload.len()).unwrap_or(i64::MAX);
-        self.pcm_end_us = Some(start_us + bytes * 1_000_000 / PCM_BYTES_PER_SECOND);
+        // At most 2^63 / 10^6 bytes fit before `latest_us`, so this cannot overflow.
+        pcm.bytes += i64::try_from(payload.len()).unwrap_or(i64::MAX / 4);
+        self.pcm = Some(pcm);
         Ok(())
     }
 

@@ -214,6 +214,32 @@ fn segments_follow_each_other_without_a_gap_and_within_the_limits() {
     ]);
 }
 
+/// A rounding may move a start; a thousand of them may not make time stand still.
+#[test]
+fn messages_cannot_be_endless_by_standing_still() {
+    let mut segments = vec![init("480p", video())];
+    segments.extend((1..=4).map(|number| segment("480p", number, 0, 1)));
+    assert_eq!(heard(&TRANSCODE, &segments).0, 3, "the third segment within the first moment");
+    let mut sound = vec![said(Message::Facts(facts()))];
+    sound.extend((0..2_000).map(|at: i64| pcm(at * -500, 2)));
+    assert!(heard(&Task::ExtractAudio, &sound).0 < 10);
+    let checked = Message::Checked { frames: 1, start_us: i64::MIN, duration_us: 1 };
+    assert!(heard(&Task::CheckSegment, &vec![said(checked)]).1.is_some());
+}
+
+/// The rate is a setting.
+#[test]
+fn pictures_may_be_as_fast_as_the_limits_say() {
+    let fast = RenditionKind::Video { width: 640, height: 480, frame_rate: 120.0 };
+    for (max_frame_rate, passes) in [(120, true), (60, false)] {
+        let limits = Limits { max_frame_rate, ..Limits::default() };
+        let mut conversation = Conversation::new(&Request { limits, task: TRANSCODE });
+        let (message, payload) = init("480p", fast.clone());
+        let heard = conversation.hear(&message, &payload, Duration::from_secs(1));
+        assert_eq!(heard.is_ok(), passes, "{max_frame_rate}");
+    }
+}
+
 #[test]
 fn everything_else_is_said_once_and_with_the_bytes_that_belong_to_it() {
     let failed = |cause, detail: &str| said(Message::Failed { cause, detail: detail.into() });
