@@ -210,7 +210,8 @@ fn texts(traps: &Traps) -> Vec<(&'static str, String)> {
         (
             "dash",
             format!(
-                "<?xml version=\"1.0\"?><MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" type=\"static\" \
+                "<?xml version=\"1.0\"?><MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" \
+                 profiles=\"urn:mpeg:dash:profile:isoff-on-demand:2011\" type=\"static\" \
                  mediaPresentationDuration=\"PT2S\"><Period><AdaptationSet mimeType=\"video/mp4\">\
                  <Representation id=\"1\" bandwidth=\"1\"><BaseURL>{url}</BaseURL><SegmentBase/>\
                  </Representation></AdaptationSet></Period></MPD>"

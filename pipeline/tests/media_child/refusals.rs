@@ -137,7 +137,8 @@ fn nothing_else_is_opened_whatever_the_file_says() {
         format!("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{target}\n#EXT-X-ENDLIST\n")
     };
     let dash = format!(
-        "<?xml version=\"1.0\"?><MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" type=\"static\" \
+        "<?xml version=\"1.0\"?><MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" \
+         profiles=\"urn:mpeg:dash:profile:isoff-on-demand:2011\" type=\"static\" \
          mediaPresentationDuration=\"PT2S\"><Period><AdaptationSet mimeType=\"video/mp4\">\
          <Representation id=\"1\" bandwidth=\"1\"><BaseURL>{url}</BaseURL><SegmentBase/>\
          </Representation></AdaptationSet></Period></MPD>"
