@@ -88,7 +88,7 @@ async fn a_child_that_waits_for_its_parent_is_not_stuck() {
     assert!(process.next().await.expect("the end").is_some());
 }
 
-/// Bytes that take their time.
+/// Storage that is away for a while, then back.
 struct SlowInput(Duration);
 
 impl Input for SlowInput {
@@ -97,7 +97,7 @@ impl Input for SlowInput {
     }
 
     async fn read(&mut self, _: u64, length: u32) -> Result<Bytes, InputError> {
-        tokio::time::sleep(self.0).await;
+        tokio::time::sleep(std::mem::take(&mut self.0)).await;
         Ok(vec![0; length as usize].into())
     }
 }

@@ -133,16 +133,18 @@ mod tests {
         ffi::open_input(Cursor::new(text.into_bytes()), options, impatient).is_ok()
     }
 
-    /// Three locks, each of which holds alone.
+    /// Two locks, each of which holds alone. The DASH demuxer of libav 5.1 opens URLs by itself, past `io_open`: without a
+    /// list it gets through, which is also the proof that this trap is one.
     #[test]
-    fn a_manifest_reaches_nobody_whichever_lock_is_left() {
+    fn a_manifest_reaches_nobody_whichever_list_is_left() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
-        // Without any list, the demuxer gets to open its segment, and io_open refuses.
-        opened(&[], &listener);
         opened(&[("protocol_whitelist", "none")], &listener);
+        assert!(listener.accept().is_err(), "the list of protocols does not hold alone");
         assert!(!opened(&[("format_whitelist", FORMATS)], &listener), "DASH is on no list");
-        assert!(listener.accept().is_err(), "somebody came");
+        assert!(listener.accept().is_err(), "the list of formats does not hold alone");
+        opened(&[], &listener);
+        assert!(listener.accept().is_ok(), "without a list nobody was reached either: no trap");
     }
 
     #[test]
