@@ -1,7 +1,7 @@
 //! The pipeline of clipstream: what happens to a clip between its PUT and the moment it can be played, read and found.
 //!
 //! Three kinds of rooms, and a test that keeps them apart:
-//! - domain (`video`, `stage`, `job`, `event`, `retry`, `clock`, `metrics`): pure, no input or output;
+//! - domain (`video`, `stage`, `job`, `event`, `retry`, `clock`, `metrics`, `steering`): pure, no input or output;
 //! - doors (`queue`, `storage`, `db`, `media`, `speech`): one outside system each, never each other;
 //! - rooms (`stages`, `worker`, `intake`, `dispatch`, `reconcile`, `gc`): the work itself, through the doors.
 //!
@@ -13,6 +13,7 @@ pub mod job;
 pub mod metrics;
 pub mod retry;
 pub mod stage;
+pub mod steering;
 pub mod video;
 
 pub mod db;

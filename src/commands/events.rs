@@ -9,6 +9,7 @@ use clap::Subcommand;
 use pipeline::db::Db;
 use pipeline::db::events::QuarantinedEvent;
 use pipeline::intake::{self, Delivery};
+use pipeline::steering::is_steering;
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 
@@ -150,10 +151,10 @@ fn document(event: &QuarantinedEvent) -> anyhow::Result<Value> {
     }))
 }
 
-/// Control characters as escapes, line breaks as they are.
+/// What would steer the terminal as escapes, line breaks as they are.
 fn escaped(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
-        if c.is_control() && c != '\n' {
+        if is_steering(c) && c != '\n' {
             // Writing to a String cannot fail.
             let _infallible = write!(out, "{}", c.escape_default());
         } else {

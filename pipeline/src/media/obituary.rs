@@ -3,6 +3,8 @@
 use std::fmt;
 use std::process::ExitStatus;
 
+use crate::steering::is_steering;
+
 /// How much of the child's stderr is kept for the text of a crash.
 const TAIL_BYTES: usize = 4 * 1024;
 /// An honest child writes a few lines at most: libav is told to be quiet.
@@ -41,7 +43,7 @@ pub(super) fn obituary(status: Option<ExitStatus>, last_said: &str, stderr: &Tai
     }
 }
 
-/// Text of the child's: control characters cannot reach a terminal or break a log line.
+/// Text of the child's on one line, as a terminal and a log may show it.
 pub(super) struct Escaped<'a>(pub(super) &'a str);
 
 impl fmt::Display for Escaped<'_> {
@@ -49,7 +51,7 @@ impl fmt::Display for Escaped<'_> {
         for character in self.0.chars() {
             match character {
                 '\n' => f.write_str(" | ")?,
-                c if c.is_control() => f.write_str("\u{fffd}")?,
+                c if is_steering(c) => f.write_str("\u{fffd}")?,
                 c => write!(f, "{c}")?,
             }
         }

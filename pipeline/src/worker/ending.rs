@@ -8,6 +8,7 @@ use super::held::Stop;
 use crate::db::Strike;
 use crate::retry::{MAX_CRASHES, MAX_DEADLINES, MAX_FAILURES, job_delay, outage_delay};
 use crate::stages::{Outcome, StageError};
+use crate::steering::is_steering;
 use crate::video::FailureCause;
 
 /// Longer texts help nobody, and every one is kept for ever.
@@ -111,10 +112,10 @@ impl Ending {
     }
 }
 
-/// Texts may quote what a file says of itself: Postgres takes no NUL, and a log or terminal no control characters.
+/// Texts may quote what a file says of itself: Postgres takes no NUL, and a log or terminal nothing that steers it.
 fn storable(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() && c != '\n' { ' ' } else { c })
+        .map(|c| if is_steering(c) && c != '\n' { ' ' } else { c })
         .take(MAX_DETAIL_CHARS)
         .collect()
 }

@@ -6,6 +6,7 @@ use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use pipeline::steering::is_steering;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
@@ -203,7 +204,7 @@ fn summary(video: &Value, elapsed: Duration) -> String {
 
 /// Words that may come from a file's insides: nothing in them may steer the terminal.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(|c| if is_steering(c) { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::speech::Interval;
+use crate::steering::is_steering;
 use crate::video::VideoId;
 
 mod vtt;
@@ -157,14 +158,9 @@ pub(super) fn segments(
     segments
 }
 
-/// Text without anything that could break a line, a log or a terminal: each run of blanks and control characters is one
-/// blank. Also U+2028 and U+2029, which some readers take for line ends, and marks that turn the direction of writing.
+/// Text without anything that could break a line, a log or a terminal: each run of blanks and such characters is one blank.
 fn one_line(text: &str) -> String {
-    let breaks = |c: char| {
-        c.is_whitespace()
-            || c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-    };
+    let breaks = |c: char| c.is_whitespace() || is_steering(c);
     text.split(breaks).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
