@@ -15,7 +15,7 @@ use crate::support::database;
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_at_once_lose_nothing_and_do_nothing_twice() {
     let test = database().await;
-    let world = World::new(&test.db, test.pool());
+    let world = World::new(&test.db, test.pool()).await;
     for upload in 0..40 {
         world.upload(upload % CONTENTS.len()).await;
     }

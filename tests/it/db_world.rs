@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use pipeline::db::videos::NewUpload;
 use pipeline::db::{Announcer, Commit, Db, DbError, DuplicateCommit, Strike};
 use pipeline::event::CreatedObject;
 use pipeline::job::{JobId, Lease, WorkerId};
 use pipeline::stage::Stage;
-use pipeline::video::{BytesClaim, FailureCause, SizeClaim, VideoId, VideoState};
+use pipeline::video::{BytesClaim, FailureCause, OwnerId, SizeClaim, VideoId, VideoState};
 use serde_json::json;
 use sqlx::PgPool;
 
@@ -32,30 +33,84 @@ pub(crate) struct World {
     contents: Arc<Mutex<HashMap<VideoId, usize>>>,
 }
 
+/// The witness of what an operator ran again: what it had been says what may be there twice.
+const WITNESS: &str = "
+create table if not exists ran_again (job uuid not null, was text not null);
+create or replace function note_again() returns trigger language plpgsql as $$
+begin
+  insert into ran_again values (new.id, old.state);
+  return null;
+end $$;
+create or replace trigger note_again after update on jobs for each row
+  when (old.state in ('done', 'dead', 'cancelled') and new.state not in ('done', 'dead', 'cancelled'))
+  execute function note_again();";
+
 impl World {
-    pub(crate) fn new(db: &Db, pool: &PgPool) -> Self {
+    pub(crate) async fn new(db: &Db, pool: &PgPool) -> Self {
         let (uploads, contents) = (Arc::default(), Arc::default());
+        sqlx::raw_sql(WITNESS).execute(pool).await.expect("a witness");
         Self { db: db.clone(), pool: pool.clone(), uploads, contents }
     }
 
     pub(crate) async fn upload(&self, content: usize) {
         let key = format!("raw-uploads/{}.mp4", uuid::Uuid::now_v7());
-        let mut object = object(&key, "e");
+        self.put(&key, content).await;
+    }
+
+    /// Other bytes at a key that is known. It is a video of its own; nothing is said here about the one before.
+    pub(crate) async fn overwrite(&self, pick: impl FnOnce(usize) -> usize, content: usize) {
+        if let Some((_, earlier)) = self.pick(pick) {
+            self.put(&earlier.key, content).await;
+        }
+    }
+
+    /// An object that was not there before, and its webhook.
+    pub(crate) async fn put(&self, key: &str, content: usize) -> VideoId {
+        let mut object = object(key, &uuid::Uuid::now_v7().to_string());
         object.size_bytes = CONTENTS[content].0;
         let accepted = self.db.accept_object(&object, Announcer::Webhook).await.expect("accepted");
+        assert!(accepted.created, "an object that was not there is a video of its own");
         self.contents.lock().expect("no panic").insert(accepted.video, content);
         self.uploads.lock().expect("no panic").push((accepted.video, object));
+        accepted.video
+    }
+
+    /// The row of `POST /v1/videos`.
+    pub(crate) async fn announce(&self, content: usize) -> VideoId {
+        let video = VideoId::new();
+        let upload = NewUpload {
+            video,
+            owner: OwnerId::DEFAULT,
+            bucket: "clipstream".to_owned(),
+            key: format!("raw-uploads/{video}.mp4"),
+            filename: "a.mp4".to_owned(),
+            title: None,
+            stream_id: None,
+            content_type: "video/mp4".to_owned(),
+            size_bytes: CONTENTS[content].0,
+            expires_at: pipeline::clock::now() + Duration::from_hours(1),
+        };
+        self.db.create_upload(&upload).await.expect("announced");
+        video
+    }
+
+    /// The URLs of everything that was not uploaded yet end.
+    pub(crate) async fn urls_end(&self) {
+        sqlx::query("update videos set upload_expires_at = now() - interval '1 h' where state = 'uploading'")
+            .execute(&self.pool)
+            .await
+            .expect("ended");
+        self.db.expire_uploads(SECOND).await.expect("a count");
+    }
+
+    fn pick(&self, pick: impl FnOnce(usize) -> usize) -> Option<(VideoId, CreatedObject)> {
+        let uploads = self.uploads.lock().expect("no panic");
+        (!uploads.is_empty()).then(|| uploads[pick(uploads.len())].clone())
     }
 
     /// An event or a listing that tells of it once more.
     pub(crate) async fn tell_again(&self, pick: impl FnOnce(usize) -> usize) {
-        let told = {
-            let uploads = self.uploads.lock().expect("no panic");
-            if uploads.is_empty() {
-                return;
-            }
-            uploads[pick(uploads.len())].clone()
-        };
+        let Some(told) = self.pick(pick) else { return };
         let again = self.db.accept_object(&told.1, Announcer::Reconcile).await.expect("accepted");
         assert_eq!((again.video, again.created), (told.0, false));
     }
@@ -161,13 +216,42 @@ impl World {
         panic!("{} jobs never end", self.open_jobs().await);
     }
 
-    /// What must hold once nothing is left to do; each query names the rows that break it.
+    /// What must hold at any moment: whatever is in between has something that takes it on.
+    pub(crate) async fn assert_never_stuck(&self) {
+        self.assert_none(&[
+            (
+                "a video that is processed has a job that waits or runs",
+                "select to_jsonb(v) from videos v
+                  where state = 'processing' and not exists (
+                    select 1 from jobs j where j.video_id = v.id and j.state in ('pending', 'running'))",
+            ),
+            (
+                "a running job has a worker, an end of its lease and a deadline, and no other has",
+                "select to_jsonb(j) from jobs j
+                  where num_nulls(worker, lease_until, deadline_at) <> case state when 'running' then 0 else 3 end",
+            ),
+            (
+                "an attempt that has not ended is the one that runs",
+                "select to_jsonb(a) from job_attempts a join jobs j on j.id = a.job_id
+                  where a.ended_at is null and (j.state <> 'running' or a.attempt <> j.attempt)",
+            ),
+            (
+                "who waits for an original waits for one that is processed",
+                "select to_jsonb(j) from jobs j join videos o on o.id = j.waits_for
+                  where j.state <> 'pending' or o.state <> 'processing'",
+            ),
+        ])
+        .await;
+    }
+
+    /// What must hold once nothing is left to do.
     pub(crate) async fn assert_ended(&self) {
-        for (promise, query) in [
+        self.assert_none(&[
             (
                 "every video has ended",
                 "select to_jsonb(v) from videos v
-                  where state not in ('ready', 'duplicate', 'failed') or processed_at is null",
+                  where state not in ('ready', 'duplicate', 'failed', 'expired')
+                     or state <> 'expired' and processed_at is null",
             ),
             (
                 "every job has ended",
@@ -186,25 +270,26 @@ impl World {
                           where a.job_id = j.id and a.outcome is not null and a.ended_at is not null)",
             ),
             (
-                "one attempt at most is done",
+                "one attempt at most is done, unless an operator ran a done job again",
                 "select to_jsonb(j) from jobs j
-                  where (state = 'done')::int <> (select count(*) from job_attempts a
-                                                   where a.job_id = j.id and a.outcome = 'done')",
+                  where (state = 'done')::int + (select count(*) from ran_again r where r.job = j.id and r.was = 'done')
+                     <> (select count(*) from job_attempts a where a.job_id = j.id and a.outcome = 'done')",
             ),
             (
-                "ready means that the first two stages are done and the others have ended",
+                "ready means that the first two stages were done and the others have ended",
                 "select to_jsonb(v) from videos v
                   where state = 'ready'
                     and (select count(*) from jobs j where j.video_id = v.id
-                          and (j.state = 'done'
-                               or j.state = 'dead' and j.stage in ('speech_to_text', 'embeddings'))) <> 4",
+                          and (j.state = 'done' or j.stage in ('speech_to_text', 'embeddings')
+                               or exists (select 1 from ran_again r where r.job = j.id and r.was = 'done'))) <> 4",
             ),
             (
                 "the bits agree with the jobs",
                 "select to_jsonb(v) from videos v
                   where (finished_stages, dead_stages) <> (
                     select sum(case when j.state = 'done' then 1 << s.n else 0 end),
-                           sum(case when j.state = 'dead' then 1 << s.n else 0 end)
+                           sum(case when j.state = 'dead' or j.state = 'cancelled' and j.failure_cause = 'cancelled'
+                                    then 1 << s.n else 0 end)
                       from jobs j
                       join (values ('duplicate_detection', 0), ('transcode', 1),
                                    ('speech_to_text', 2), ('embeddings', 3)) s(stage, n) using (stage)
@@ -216,12 +301,21 @@ impl World {
                   where o.state <> 'ready' or o.sha256 is distinct from v.sha256",
             ),
             (
-                "the same bytes are not processed twice",
-                "select jsonb_agg(v.id) from videos v where state = 'ready' group by sha256 having count(*) > 1",
+                "the same bytes are not processed twice, unless an operator ran what had failed again",
+                "select jsonb_agg(v.id) from videos v
+                  where state = 'ready' and not exists (
+                    select 1 from ran_again r join jobs j on j.id = r.job where j.video_id = v.id and r.was <> 'done')
+                  group by sha256 having count(*) > 1",
             ),
-        ] {
+        ])
+        .await;
+    }
+
+    /// Each query names the rows that break its promise.
+    async fn assert_none(&self, promises: &[(&str, &'static str)]) {
+        for (promise, query) in promises {
             let breaches: Vec<serde_json::Value> =
-                sqlx::query_scalar(query).fetch_all(&self.pool).await.expect("an answer");
+                sqlx::query_scalar(*query).fetch_all(&self.pool).await.expect("an answer");
             assert!(breaches.is_empty(), "{promise}, but: {breaches:#?}");
         }
     }
