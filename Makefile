@@ -15,6 +15,8 @@ test: ## Set up, then formatting, clippy, docs, linters and every test on real s
 	@$(MAKE) --no-print-directory build check lint
 	@echo '[test] running the tests on real Postgres, Redis and MinIO (about 5 minutes on two cores)' >&2
 	@cargo test --workspace
+	@echo '[test] planting a known bug, chosen by the commit: the faults have to turn red (about 3 minutes)' >&2
+	@scripts/mutants.sh
 
 setup: ## Install what is missing
 	@scripts/setup.sh demo
@@ -31,8 +33,9 @@ check: ## rustfmt, clippy, rustdoc: no warning passes
 	@CXX=clang++ cargo clippy --manifest-path fuzz/Cargo.toml --quiet -- -D warnings
 	@RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --quiet
 
-lint: ## Shell, YAML, compose file and Dockerfile
+lint: ## Shell, YAML, compose file, Dockerfile, and whether the planted bugs still apply
 	@scripts/lint.sh
+	@scripts/mutants.sh check
 
 fmt: ## Format the Rust sources
 	@cargo fmt --all

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Proves that the chaos harness sees: plants a bug (tests/chaos/mutants/*.patch) in a scratch copy of the sources, runs the
-# faults that it matters for, and expects the harness to turn red for the reason that the patch names.
+# faults that it matters for, and expects the harness to turn red for the reason that the patch names. Above its diff a
+# patch says: `faults`, `shows` (what must not be zero), and if need be `step` and `scale`.
 #
-#   scripts/mutants.sh          one bug, chosen by the commit
+#   scripts/mutants.sh          one bug, chosen by the commit: two to three minutes on two cores
 #   scripts/mutants.sh all      every bug, with a table in bench/results/mutants.md
 #   scripts/mutants.sh m01 …    those bugs
 #   scripts/mutants.sh check    only whether every patch still applies
@@ -12,6 +13,7 @@ cd "$(dirname "$0")/.."
 scratch=$PWD/target/mutants
 sources=$scratch/sources
 patches=(tests/chaos/mutants/*.patch)
+default_scale=${CHAOS_SCALE:-0.05}
 
 say() { printf '[mutants] %s\n' "$*" >&2; }
 field() { sed -n "s/^$2: //p" "$1" | head -n 1; } # patch, name of a line above its diff
@@ -30,12 +32,16 @@ copy_sources() {
 }
 
 # Compiled dependencies are shared as hard links: cargo replaces files and never writes into them. Our own crates are
-# other packages there, since their paths differ.
+# other packages there, since their paths differ. Shared again when there are other dependencies.
 share_dependencies() {
-  [ -d "$scratch/target" ] && return
+  local stamp
+  stamp=$scratch/target/$(cat Cargo.lock Cargo.toml pipeline/Cargo.toml rust-toolchain* 2>/dev/null | sha256sum | cut -c1-16)
+  [ -f "$stamp" ] && return
   say 'sharing the compiled dependencies'
+  rm -rf "$scratch/target"
   mkdir -p "$scratch/target/debug"
   cp -al target/debug/deps target/debug/build target/debug/.fingerprint "$scratch/target/debug/"
+  touch "$stamp"
 }
 
 build() {
@@ -45,7 +51,7 @@ build() {
 
 # Prints the outcome; 0 when the harness turned red as the patch says.
 try() { # patch
-  local patch=$1 name log faults begun
+  local patch=$1 name log faults scale begun
   name=$(basename "$patch" .patch)
   log=$scratch/$name.log
   begun=$SECONDS
@@ -56,7 +62,8 @@ try() { # patch
     return 1
   fi
   read -ra faults <<<"$(field "$patch" faults)"
-  (cd "$sources" && CARGO_TARGET_DIR=$scratch/target CHAOS_STEP=$(field "$patch" step) \
+  scale=$(field "$patch" scale)
+  (cd "$sources" && CARGO_TARGET_DIR=$scratch/target CHAOS_STEP=$(field "$patch" step) CHAOS_SCALE=${scale:-$default_scale} \
     cargo test --quiet --workspace --test chaos -- "${faults[@]}") >"$log" 2>&1 || true
   (cd "$sources" && patch --quiet -p1 -R) <"$patch"
   local seen
@@ -64,6 +71,7 @@ try() { # patch
     lost) seen='[1-9][0-9]* lost' ;;
     duplicated) seen='[1-9][0-9]* duplicated' ;;
     late) seen='[1-9][0-9]* late' ;;
+    secrets) seen='[1-9][0-9]* media children held a secret' ;;
     unkept) seen='[1-9][0-9]* webhook calls were answered 200 without a row' ;;
     *) say "$name: the patch does not say what it shows"; return 1 ;;
   esac
@@ -115,7 +123,7 @@ if [ "${1:-one}" = all ]; then
     echo '# Planted bugs'
     echo
     echo "Commit $(git describe --always --dirty). Command: \`make mutants\`. Each was planted in a scratch copy; the harness then ran"
-    echo "these faults at ${CHAOS_SCALE:-0.05} of full scale, and turned red or did not."
+    echo "these faults at $default_scale of full scale, and turned red or did not."
     echo
     echo '| bug | what it does | faults | harness |'
     echo '|---|---|---|---|'
