@@ -89,6 +89,9 @@ where
         source: Source,
         hold: &Hold,
     ) -> Result<Result<Outcome, StageError>, JoinError> {
+        if hold.stopped().is_some() {
+            return Ok(Err(StageError::Stopped));
+        }
         let (reports, mut inbox) = mpsc::channel(REPORTS);
         let deadline = self.config.deadlines.of(hold.lease.stage);
         // A task of its own, so that a panic in it is an answer, and not the end of this one.

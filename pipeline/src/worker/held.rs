@@ -73,9 +73,13 @@ impl Held {
         self.lease
     }
 
-    /// Notes a lease whose claim was sent at `sent_at`. It is held, and renewed, until the guard is dropped.
+    /// Notes a lease whose claim was sent at `sent_at`. It is held, and renewed, until the guard is dropped. After an answer
+    /// that took nearly as long as the lease it is stopped from the beginning: another worker may run the job already.
     pub(super) fn hold(self: &Arc<Self>, lease: Lease, sent_at: Instant) -> Hold {
         let switch = Arc::new(Switch::default());
+        if sent_at.elapsed() >= self.patience() {
+            switch.stop(Stop::Unrenewed);
+        }
         let entry = Entry { lease, renewed_at: sent_at, switch: Arc::clone(&switch) };
         self.entries().insert((lease.job, lease.attempt), entry);
         Hold { held: Arc::clone(self), lease, switch }
@@ -113,12 +117,17 @@ impl Held {
 
     /// Stops what has not been renewed for four fifths of a lease: soon another worker may run it.
     pub(super) fn stop_unrenewed(&self, now: Instant) {
-        let limit = self.lease * 4 / 5;
+        let limit = self.patience();
         for entry in self.entries().values() {
             if now.saturating_duration_since(entry.renewed_at) >= limit {
                 entry.switch.stop(Stop::Unrenewed);
             }
         }
+    }
+
+    /// How long an attempt may go on after its last renewal was sent.
+    fn patience(&self) -> Duration {
+        self.lease * 4 / 5
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<(JobId, i32), Entry>> {

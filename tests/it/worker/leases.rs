@@ -1,7 +1,7 @@
 //! Who may commit: only the attempt that the row names, and it does so even after a hitch of Postgres.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use pipeline::db::Db;
@@ -52,6 +52,35 @@ async fn a_worker_that_lost_its_lease_commits_nothing() {
     assert_eq!(world.outcomes(video).await, [Some("lost".into()), Some("done".into())]);
     let job = world.first_job(video).await;
     assert_eq!((job.failures, job.lost_workers, job.attempt), (0, 1, 2));
+    world.stop_workers().await;
+}
+
+#[tokio::test]
+async fn an_attempt_whose_claim_was_answered_too_late_never_begins() {
+    let mut world = World::new().await;
+    let video = world.upload().await;
+    until("it is in Redis", || async { !world.is_quiet().await }).await;
+    // Whoever claims has to wait for this, while the lease runs from when the claim was sent.
+    let mut hitch = world.database.pool().acquire().await.expect("a connection");
+    let lock = "begin; select from jobs for update";
+    sqlx::raw_sql(lock).execute(&mut *hitch).await.expect("locked");
+    let began = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&began);
+    let lease = quick().lease;
+    world.start(quick(), move |attempt| {
+        seen.lock().expect("no panic").push((attempt.lease.stage, attempt.lease.attempt));
+        succeed(attempt)
+    });
+    let waits = "select count(*) from pg_stat_activity
+                  where datname = current_database() and wait_event_type = 'Lock'
+                    and clock_timestamp() - query_start > interval '1.7 seconds'";
+    assert!(lease * 4 / 5 < Duration::from_millis(1_700) && Duration::from_millis(1_700) < lease);
+    until("the claim took most of its lease", || async { world.count(waits).await > 0 }).await;
+    sqlx::raw_sql("rollback").execute(&mut *hitch).await.expect("unlocked");
+    until("ready", || async { world.video_state(video).await == "ready" }).await;
+    let began = began.lock().expect("no panic").clone();
+    let first = began.iter().find(|(stage, _)| *stage == Stage::DuplicateDetection);
+    assert!(first.is_some_and(|(_, attempt)| *attempt > 1), "{began:?}");
     world.stop_workers().await;
 }
 
