@@ -85,6 +85,19 @@ impl Fleet {
         self.members.iter().filter(|member| member.role == role).collect()
     }
 
+    /// Everybody of a role who is old enough to be killed: one at least.
+    pub(crate) async fn grown_up(&self, role: Role) -> Vec<&Member> {
+        let members = self.of(role);
+        let grown_up = |member: &&Member| member.age().is_some_and(|age| age >= GROWN_UP);
+        for member in &members {
+            if members.iter().any(grown_up) {
+                break;
+            }
+            member.grown_up().await;
+        }
+        members.into_iter().filter(grown_up).collect()
+    }
+
     /// Of the processes that run now, by their places.
     pub(crate) fn pids(&self) -> Vec<(usize, u32)> {
         let pid = |member: &Member| member.process().as_ref().map(|running| running.child.id());
@@ -225,12 +238,6 @@ impl Member {
     pub(crate) fn refusals(&self) -> usize {
         let log = fs::read_to_string(&self.log).expect("its log");
         log.lines().filter(|line| line.contains("lease lost: ")).count()
-    }
-
-    pub(crate) fn disarm(&self) {
-        for proxy in [&self.postgres, &self.redis, &self.minio] {
-            proxy.disarm();
-        }
     }
 
     fn process(&self) -> MutexGuard<'_, Option<Running>> {

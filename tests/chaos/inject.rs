@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use rustix::process::Signal;
 use sqlx::AssertSqlSafe;
 use time::OffsetDateTime;
@@ -166,10 +167,7 @@ impl World {
 
     async fn kill_at_step(&self, injection: Injection) -> Vec<Strike> {
         let step = self.settings.steps[injection.variant % self.settings.steps.len()];
-        let members = self.fleet.of(step.role);
-        for member in &members {
-            member.grown_up().await;
-        }
+        let members = self.fleet.grown_up(step.role).await;
         let pids = self.fleet.pids();
         let kill = move |owner| signal_by_id(&pids, owner, Signal::KILL);
         let trap = Trap::new(step.request, step.answer, step.moment, kill);
@@ -196,20 +194,23 @@ impl World {
             assert!(begun.elapsed() < PATIENCE, "nobody ever came to {trap}");
             uploads = 1;
         };
-        for member in &self.fleet.members {
-            member.disarm();
-        }
         &self.fleet.members[owner]
     }
 
-    /// Two at a time, since each takes a lease: one anywhere in its work, one right before it puts an object.
+    /// Several at once, since each takes a lease: two anywhere in their work, two right before they put an object. The others
+    /// of each group go on.
     async fn make_zombies(&self, injection: Injection) -> Vec<Strike> {
         self.feeder.upload(Fault::Zombie, injection.uploads, "mp4").await;
         let workers = self.fleet.of(Role::Worker);
-        let (some, others) = workers.split_at(workers.len() / 2);
-        let (first, second) =
-            tokio::join!(self.stop_at_work(injection, some), self.stop_at_put(others));
-        vec![first, second]
+        let mut groups = workers.chunks(workers.len() / 4);
+        let mut group = || groups.next().expect("four groups");
+        let (a, b, c, d) = tokio::join!(
+            self.stop_at_work(injection, group()),
+            self.stop_at_work(injection, group()),
+            self.stop_at_put(group()),
+            self.stop_at_put(group())
+        );
+        vec![a, b, c, d]
     }
 
     /// Wakes it while the next attempt of one of its jobs runs.
@@ -220,7 +221,8 @@ impl World {
                 begun.elapsed() < PATIENCE,
                 "no worker could be stopped in the middle of a job"
             );
-            let Some(victim) = self.busy_worker(injection.victim, among, "true").await else {
+            let busy = self.busy_workers(among, "true").await;
+            let Some(victim) = busy.get(injection.victim % busy.len().max(1)) else {
                 self.feeder.upload(Fault::Zombie, 1, "mp4").await;
                 continue;
             };
@@ -256,19 +258,31 @@ impl World {
         strike
     }
 
+    /// Two at once, each in the middle of long work.
     async fn partition(&self, injection: Injection) -> Vec<Strike> {
-        self.feeder.upload(Fault::Partition, injection.uploads, LONG).await;
-        let begun = Instant::now();
+        let workers = self.fleet.of(Role::Worker);
         let long = "j.stage = 'transcode' and j.attempt = 1
                     and exists (select 1 from videos v where v.id = j.video_id and v.object_key like '%.mov')";
-        let victim = loop {
-            let workers = self.fleet.of(Role::Worker);
-            if let Some(victim) = self.busy_worker(injection.victim, &workers, long).await {
-                break victim;
+        let begun = Instant::now();
+        let mut uploads = injection.uploads;
+        let victims = loop {
+            let mut busy = self.busy_workers(&workers, long).await;
+            if busy.len() >= 2 {
+                let first = injection.victim % busy.len();
+                busy.rotate_left(first);
+                busy.truncate(2);
+                break busy;
             }
-            assert!(begun.elapsed() < PATIENCE, "nobody ever began the long work");
-            tokio::time::sleep(POLL).await;
+            assert!(begun.elapsed() < PATIENCE, "no two workers ever began the long work");
+            // One worker may have taken all of it.
+            self.feeder.upload(Fault::Partition, uploads, LONG).await;
+            tokio::time::sleep(POLL * 50).await;
+            uploads = 1;
         };
+        join_all(victims.into_iter().map(|victim| self.cut_off(victim))).await
+    }
+
+    async fn cut_off(&self, victim: &Member) -> Strike {
         let strike = strike(Fault::Partition, &victim.name);
         victim.postgres.set_weather(Weather::Silent);
         let held = self.held_by(&victim.name).await;
@@ -276,16 +290,11 @@ impl World {
         // Whoever did not stop by himself goes on visibly.
         tokio::time::sleep(self.settings.lease).await;
         victim.postgres.set_weather(Weather::Fair);
-        vec![strike]
+        strike
     }
 
-    /// A worker that runs a job of this kind, chosen by the plan's number.
-    async fn busy_worker(
-        &self,
-        choice: usize,
-        among: &[&Member],
-        kind: &'static str,
-    ) -> Option<&Member> {
+    /// Workers that run a job of this kind.
+    async fn busy_workers(&self, among: &[&Member], kind: &'static str) -> Vec<&Member> {
         let among: Vec<&str> = among.iter().map(|member| member.name.as_str()).collect();
         let query = format!(
             "select distinct l.by from jobs j join chaos.log l on l.job = j.id and l.event = 'claimed'
@@ -294,8 +303,7 @@ impl World {
         );
         let query = sqlx::query_scalar(AssertSqlSafe(query)).bind(among);
         let names: Vec<String> = query.fetch_all(&self.pool).await.expect("Postgres is up");
-        let name = names.get(choice % names.len().max(1))?;
-        self.fleet.named(name)
+        names.iter().filter_map(|name| self.fleet.named(name)).collect()
     }
 
     /// Jobs that a worker runs, each with its attempt.

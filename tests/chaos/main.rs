@@ -2,7 +2,7 @@
 //! duplicated, or written by an attempt that had lost its lease.
 //!
 //! `cargo test --test chaos` runs it small, `make chaos` in full. Arguments choose phases by name; a printed seed replays
-//! the same plan. The binary is also the worker that gets killed.
+//! the same plan. Phases may be shared out over several worlds that live at the same time. The binary is also the worker that gets killed.
 
 mod feeder;
 mod fleet;
@@ -21,13 +21,14 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use futures_util::future::join_all;
 
-use fleet::{Member, Settings};
+use fleet::Settings;
 use plan::{Fault, Plan};
 use report::Run;
 use steps::STEPS;
 use verdict::Verdict;
-use world::World;
+use world::{Findings, World};
 
 /// The word that makes this binary a worker.
 const WORKER: &str = "worker-process";
@@ -43,6 +44,9 @@ struct Args {
     /// Short, so that losing one takes no time; production's default is 15
     #[arg(long, env = "CHAOS_LEASE_SECONDS", default_value_t = 3)]
     lease_seconds: u64,
+    /// That live at the same time, each with servers of its own and a share of the phases
+    #[arg(long, env = "CHAOS_WORLDS", default_value_t = 1)]
+    worlds: usize,
     /// Only the step boundaries whose name holds this
     #[arg(long, env = "CHAOS_STEP", default_value = "")]
     step: String,
@@ -82,21 +86,34 @@ async fn run(args: &Args, faults: &[Fault]) -> ExitCode {
     let steps: Vec<_> = STEPS.iter().filter(|step| step.name.contains(&args.step)).collect();
     assert!(!steps.is_empty(), "no step is called {:?}", args.step);
     let plan = Plan::new(seed, args.scale, faults, steps.len());
-    eprintln!("\nchaos: CHAOS_SEED={seed} CHAOS_SCALE={} (plan {})", args.scale, plan.digest());
+    let digest = plan.digest();
     let lease = Duration::from_secs(args.lease_seconds);
-    let mut world = World::new(Settings { seed, lease, workers: 4, daemons: 2, steps }).await;
-    let strikes = world.carry_out(&plan).await;
-    world.quiesce().await;
-    let verdicts = world.verdict(&strikes).await;
+    let parts = plan.split(args.worlds);
+    let worlds = parts.len();
+    eprintln!(
+        "\nchaos: CHAOS_SEED={seed} CHAOS_SCALE={} CHAOS_WORLDS={worlds} (plan {digest})",
+        args.scale
+    );
+    let lives = (0..).zip(parts).map(|(number, phases)| {
+        let seed = seed + number;
+        let steps = steps.clone();
+        World::live(Settings { seed, lease, workers: 8, daemons: 2, steps }, phases)
+    });
+    // A world that panics ends the run.
+    let mut findings: Vec<Findings> = join_all(lives).await;
+    let mut verdicts: Vec<Verdict> =
+        findings.iter_mut().flat_map(|found| std::mem::take(&mut found.verdicts)).collect();
+    verdicts.sort_by_key(|verdict| verdict.fault as u64);
     let run = Run {
-        seed: plan.seed,
+        seed,
         scale: args.scale,
-        plan: plan.digest(),
+        plan: digest,
+        worlds,
         lease_s: args.lease_seconds,
         took_s: begun.elapsed().as_secs(),
-        races: world.feeder.races(),
-        unkept: world.feeder.unkept(),
-        refused: world.fleet.members.iter().map(Member::refusals).sum(),
+        races: findings.iter().map(|found| found.races).sum(),
+        unkept: findings.iter().map(|found| found.unkept).sum(),
+        refused: findings.iter().map(|found| found.refused).sum(),
     };
     if let Some(directory) = &args.report {
         run.write(&verdicts, directory);
@@ -116,40 +133,17 @@ async fn run(args: &Args, faults: &[Fault]) -> ExitCode {
     if ok {
         return ExitCode::SUCCESS;
     }
-    let logs = world.directory.path().to_owned();
-    world.directory.disable_cleanup(true);
-    eprintln!(
-        "replay: CHAOS_SEED={seed} CHAOS_SCALE={}; the logs are in {}",
-        args.scale,
-        logs.display()
-    );
+    let logs = findings.into_iter().map(|found| found.files.keep().display().to_string());
+    eprintln!("replay: {}; the logs are in {}", run.command(), logs.collect::<Vec<_>>().join(", "));
     ExitCode::FAILURE
-}
-
-impl World {
-    #[expect(clippy::print_stderr, reason = "this is what a run says")]
-    async fn carry_out(&mut self, plan: &Plan) -> Vec<inject::Strike> {
-        let mut strikes = Vec::new();
-        // First, so that they grow old while the others run: young objects are left to their webhook.
-        let (unheard, others): (Vec<_>, Vec<_>) =
-            plan.phases.iter().partition(|phase| phase.fault == Fault::Unheard);
-        for phase in unheard.into_iter().chain(others) {
-            let begun = Instant::now();
-            for injection in &phase.injections {
-                strikes.extend(self.inject(phase.fault, *injection).await);
-            }
-            let (name, count) = (phase.fault.as_str(), phase.injections.len());
-            eprintln!("chaos: {name}: {count} done in {} s", begun.elapsed().as_secs());
-        }
-        strikes
-    }
 }
 
 #[expect(clippy::print_stderr, reason = "this is what a run says")]
 fn tell(verdict: &Verdict) {
-    let Verdict { fault, runs, uploads, lost, duplicated, late_writes, charged, .. } = verdict;
+    let Verdict { runs, uploads, lost, duplicated, late_writes, charged, .. } = verdict;
     let result = if verdict.is_clean() { "ok" } else { "FAILED" };
     let [p50, p99, max] = verdict.quantiles().map(Option::unwrap_or_default);
+    let fault = verdict.fault.as_str();
     eprintln!(
         "test {fault} ... {result} ({runs} faults, {uploads} uploads: {lost} lost, {duplicated} duplicated, {late_writes} late, {charged} charged; \
          recovery p50 {p50:.2} s, p99 {p99:.2} s, max {max:.2} s)"

@@ -1,12 +1,14 @@
 //! Which faults come, in which order, on whom: all of it from a seed, so that a printed seed replays the same plan.
 //! Times are not in it: a fault comes when so many uploads have been made, on a machine of any speed.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 /// A kind of fault, in the order in which the phases run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Fault {
     /// kill -9 of workers and dispatchers.
     Kill,
@@ -45,37 +47,94 @@ impl Fault {
     ];
 
     pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Fault::Kill => "kill",
-            Fault::Redis => "redis",
-            Fault::Postgres => "postgres",
-            Fault::Cut => "cut",
-            Fault::Step => "step",
-            Fault::Zombie => "zombie",
-            Fault::Partition => "partition",
-            Fault::Storage => "storage",
-            Fault::Unheard => "unheard",
-            Fault::Restart => "restart",
-        }
+        self.kind().name
     }
 
-    /// What was done, for the report.
-    pub(crate) const fn told(self) -> &'static str {
+    pub(crate) const fn kind(self) -> Kind {
         match self {
-            Fault::Kill => "kill -9 of workers and dispatchers",
-            Fault::Redis => {
-                "Redis: FLUSHALL, kill -9, restart empty, hung, READONLY, out of memory"
-            }
-            Fault::Postgres => "Postgres: immediate stop",
-            Fault::Cut => "connection cut at a commit, before or after Postgres carried it out",
-            Fault::Step => "kill -9 at a step boundary, before or after it",
-            Fault::Zombie => "SIGSTOP beyond the lease, then SIGCONT",
-            Fault::Partition => "worker cut off from Postgres for longer than a lease",
-            Fault::Storage => {
-                "MinIO: kill -9, hung, a PUT cut before or after MinIO carried it out"
-            }
-            Fault::Unheard => "upload without a webhook",
-            Fault::Restart => "rolling restarts by SIGTERM",
+            Fault::Kill => Kind {
+                name: "kill",
+                told: "kill -9 of workers and dispatchers",
+                injections: 1_000,
+                uploads: 10_000,
+                least: 1,
+                seconds: 600,
+            },
+            Fault::Redis => Kind {
+                name: "redis",
+                told: "Redis: FLUSHALL, kill -9, restart empty, hung, READONLY, out of memory",
+                injections: 120,
+                uploads: 3_000,
+                least: 6,
+                seconds: 220,
+            },
+            Fault::Postgres => Kind {
+                name: "postgres",
+                told: "Postgres: immediate stop",
+                injections: 20,
+                uploads: 1_000,
+                least: 1,
+                seconds: 70,
+            },
+            Fault::Cut => Kind {
+                name: "cut",
+                told: "connection cut at a commit, before or after Postgres carried it out",
+                injections: 2_000,
+                uploads: 2_000,
+                least: 2,
+                seconds: 200,
+            },
+            Fault::Step => Kind {
+                name: "step",
+                told: "kill -9 at a step boundary, before or after it",
+                // At each of them.
+                injections: 20,
+                uploads: 20,
+                least: 1,
+                seconds: 700,
+            },
+            Fault::Zombie => Kind {
+                name: "zombie",
+                told: "SIGSTOP beyond the lease, then SIGCONT",
+                // Each makes four.
+                injections: 50,
+                uploads: 2_000,
+                least: 1,
+                seconds: 1_000,
+            },
+            Fault::Partition => Kind {
+                name: "partition",
+                told: "worker cut off from Postgres for longer than a lease",
+                // Each makes two.
+                injections: 10,
+                uploads: 20,
+                least: 1,
+                seconds: 350,
+            },
+            Fault::Storage => Kind {
+                name: "storage",
+                told: "MinIO: kill -9, hung, a PUT cut before or after MinIO carried it out",
+                injections: 100,
+                uploads: 1_000,
+                least: 4,
+                seconds: 300,
+            },
+            Fault::Unheard => Kind {
+                name: "unheard",
+                told: "upload without a webhook",
+                injections: 1_000,
+                uploads: 1_000,
+                least: 2,
+                seconds: 120,
+            },
+            Fault::Restart => Kind {
+                name: "restart",
+                told: "rolling restarts by SIGTERM",
+                injections: 200,
+                uploads: 2_000,
+                least: 1,
+                seconds: 500,
+            },
         }
     }
 
@@ -95,34 +154,19 @@ impl Fault {
             | Fault::Restart => Duration::from_secs(30),
         }
     }
+}
 
-    /// Injections and uploads at full scale.
-    fn full(self, steps: usize) -> (usize, usize) {
-        match self {
-            Fault::Kill => (1_000, 10_000),
-            Fault::Redis => (120, 3_000),
-            Fault::Postgres => (20, 1_000),
-            Fault::Cut => (1_000, 2_000),
-            Fault::Step => (20 * steps, 20 * steps),
-            // Each makes two.
-            Fault::Zombie => (100, 2_000),
-            Fault::Partition => (20, 20),
-            Fault::Storage => (500, 1_000),
-            Fault::Unheard => (1_000, 1_000),
-            Fault::Restart => (200, 2_000),
-        }
-    }
-
-    /// Below this a phase would not show its fault in all its variants.
-    const fn least(self, steps: usize) -> usize {
-        match self {
-            Fault::Redis => 6,
-            Fault::Storage => 4,
-            Fault::Kill | Fault::Postgres | Fault::Partition | Fault::Zombie | Fault::Restart => 1,
-            Fault::Cut | Fault::Unheard => 2,
-            Fault::Step => steps,
-        }
-    }
+/// What a fault is, in a run of full scale.
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
+    /// What was done, for the report.
+    pub(crate) told: &'static str,
+    injections: usize,
+    uploads: usize,
+    /// Injections that show it in all its variants.
+    least: usize,
+    /// About what it takes with leases of 15 s on two cores: worlds are filled by it.
+    seconds: u32,
 }
 
 /// One fault.
@@ -144,8 +188,7 @@ pub(crate) struct Phase {
 
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) seed: u64,
-    pub(crate) phases: Vec<Phase>,
+    phases: Vec<Phase>,
 }
 
 impl Plan {
@@ -153,9 +196,10 @@ impl Plan {
         let phase = |fault: &Fault| {
             // Of its own, so that leaving phases out does not change the others.
             let mut dice = fastrand::Rng::with_seed(seed ^ (*fault as u64) << 56);
-            let (injections, uploads) = fault.full(steps);
-            let count = scaled(injections, scale).max(fault.least(steps));
-            let uploads = scaled(uploads, scale).max(count);
+            let kind = fault.kind();
+            let times = if *fault == Fault::Step { steps } else { 1 };
+            let count = scaled(kind.injections * times, scale).max(kind.least * times);
+            let uploads = scaled(kind.uploads * times, scale).max(count);
             let injection = |number| Injection {
                 victim: dice.usize(..),
                 variant: number,
@@ -170,7 +214,28 @@ impl Plan {
             }
             Phase { fault: *fault, injections }
         };
-        Self { seed, phases: faults.iter().map(phase).collect() }
+        Self { phases: faults.iter().map(phase).collect() }
+    }
+
+    /// Its phases for so many worlds that live at the same time, each with about the same to do. Within a world uploads
+    /// without a webhook come first, so that they grow old while the others run.
+    pub(crate) fn split(self, worlds: usize) -> Vec<Vec<Phase>> {
+        let mut phases = self.phases;
+        phases.sort_by_key(|phase| Reverse(phase.fault.kind().seconds));
+        let mut split: Vec<Vec<Phase>> = (0..worlds.max(1)).map(|_| Vec::new()).collect();
+        for phase in phases {
+            let load = |world: &&mut Vec<Phase>| -> u32 {
+                world.iter().map(|phase| phase.fault.kind().seconds).sum()
+            };
+            if let Some(world) = split.iter_mut().min_by_key(load) {
+                world.push(phase);
+            }
+        }
+        for world in &mut split {
+            world.sort_by_key(|phase| (phase.fault != Fault::Unheard, phase.fault as u64));
+        }
+        split.retain(|world| !world.is_empty());
+        split
     }
 
     /// Eight digits that are the same for the same plan.

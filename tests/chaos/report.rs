@@ -14,6 +14,7 @@ pub(crate) struct Run {
     pub(crate) seed: u64,
     pub(crate) scale: f64,
     pub(crate) plan: String,
+    pub(crate) worlds: usize,
     pub(crate) lease_s: u64,
     pub(crate) took_s: u64,
     pub(crate) races: u64,
@@ -29,13 +30,17 @@ impl Run {
         fs::write(directory.join("chaos.json"), self.json(verdicts)).expect("written");
     }
 
-    fn command(&self) -> String {
-        format!("CHAOS_SEED={} CHAOS_SCALE={} make chaos", self.seed, self.scale)
+    /// Makes the same run again.
+    pub(crate) fn command(&self) -> String {
+        format!(
+            "CHAOS_SEED={} CHAOS_SCALE={} CHAOS_WORLDS={} CHAOS_LEASE_SECONDS={} make chaos",
+            self.seed, self.scale, self.worlds, self.lease_s
+        )
     }
 
     fn markdown(&self, verdicts: &[Verdict]) -> String {
         let mut text = format!(
-            "# Faults\n\nCommit {}, {}. Command: `{}` (plan {}, leases of {} s, {} s in all).\n\n\
+            "# Faults\n\nCommit {}, {}. Command: `{}` (plan {}, {} worlds at once, leases of {} s, {} s in all).\n\n\
              Stages pretend; Postgres, Redis, MinIO, the daemons and the runner of the workers are real. *Lost*: an upload that \
              does not end `ready` with its four stages done. *Duplicated*: two videos or two results of one upload, or an \
              object of another attempt than the row's. *Late*: a write of an attempt that was not the row's. *Charged*: a restart that a job says was its failure. *Recovery*: \
@@ -48,6 +53,7 @@ impl Run {
             machine(),
             self.command(),
             self.plan,
+            self.worlds,
             self.lease_s,
             self.took_s,
             self.races,
@@ -55,8 +61,8 @@ impl Run {
             self.refused
         );
         for verdict in verdicts {
-            let Verdict { told, runs, uploads, lost, duplicated, late_writes, charged, .. } =
-                verdict;
+            let told = verdict.fault.kind().told;
+            let Verdict { runs, uploads, lost, duplicated, late_writes, charged, .. } = verdict;
             let [p50, p99, max] = verdict
                 .quantiles()
                 .map(|value| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}")));
@@ -87,6 +93,7 @@ impl Run {
             "seed": self.seed,
             "scale": self.scale,
             "plan": self.plan,
+            "worlds": self.worlds,
             "lease_s": self.lease_s,
             "took_s": self.took_s,
             "races": self.races,

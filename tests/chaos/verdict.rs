@@ -24,10 +24,9 @@ const POLL: Duration = Duration::from_millis(200);
 const LATE_WORK_TOLERANCE_US: i64 = 500_000;
 
 /// Of one fault.
-#[derive(Debug, Clone, Default, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize)]
 pub(crate) struct Verdict {
-    pub(crate) fault: &'static str,
-    pub(crate) told: &'static str,
+    pub(crate) fault: Fault,
     pub(crate) runs: usize,
     pub(crate) uploads: usize,
     pub(crate) lost: usize,
@@ -88,11 +87,16 @@ impl World {
             .into_iter()
             .filter(|fault| strikes.iter().any(|strike| strike.fault == *fault))
             .map(|fault| Verdict {
-                fault: fault.as_str(),
-                told: fault.told(),
-                limit_s: fault.limit(self.settings.lease).as_secs_f64(),
+                fault,
                 runs: strikes.iter().filter(|strike| strike.fault == fault).count(),
-                ..Verdict::default()
+                uploads: 0,
+                lost: 0,
+                duplicated: 0,
+                late_writes: 0,
+                charged: 0,
+                recovery_s: Vec::new(),
+                limit_s: fault.limit(self.settings.lease).as_secs_f64(),
+                breaches: Vec::new(),
             })
             .collect();
         let lost = self.breaches(LOST).await;
@@ -104,7 +108,7 @@ impl World {
         let uploads = self.breaches("select phase, key from chaos.uploads").await;
         for verdict in &mut verdicts {
             let of = |found: &[(String, String)]| -> Vec<String> {
-                let ours = found.iter().filter(|(phase, _)| phase == verdict.fault);
+                let ours = found.iter().filter(|(phase, _)| phase == verdict.fault.as_str());
                 ours.map(|(_, what)| what.clone()).collect()
             };
             let (lost, charged, late_work) = (of(&lost), of(&charged), of(&late_work));
@@ -120,10 +124,10 @@ impl World {
                 .into_iter()
                 .flat_map(|(how, what)| what.into_iter().map(move |what| format!("{how}: {what}")));
             verdict.breaches = told.collect();
-            for strike in strikes.iter().filter(|strike| strike.fault.as_str() == verdict.fault) {
+            for strike in strikes.iter().filter(|strike| strike.fault == verdict.fault) {
                 verdict.recovery_s.extend(self.recovery(strike).await);
             }
-            if verdict.fault == Fault::Unheard.as_str() {
+            if verdict.fault == Fault::Unheard {
                 let found = sqlx::query_scalar(FOUND).fetch_all(&self.pool).await;
                 verdict.recovery_s = found.expect("an answer");
             }
@@ -178,7 +182,7 @@ impl World {
             claims.into_iter().map(|(job, attempt, at)| ((job, attempt), micros(at))).collect();
         let mut late = HashMap::new();
         for member in strikes.iter().filter(|strike| strike.fault == Fault::Partition) {
-            let file = self.directory.path().join(format!("{}.beats", member.member));
+            let file = self.directory.join(format!("{}.beats", member.member));
             for beat in fs::read_to_string(file).unwrap_or_default().lines() {
                 let mut words = beat.split(' ');
                 let mut next = || words.next().expect("three words");

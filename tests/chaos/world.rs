@@ -1,7 +1,8 @@
 //! A run's world: the servers, our processes, the witness in the database, and the way around all proxies that only the
 //! harness itself uses.
 
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use pipeline::db::Db;
 use pipeline::storage::Storage;
@@ -10,8 +11,10 @@ use sqlx::{AssertSqlSafe, Connection, Executor};
 use tempfile::TempDir;
 
 use crate::feeder::Feeder;
-use crate::fleet::{Fleet, Settings};
+use crate::fleet::{Fleet, Member, Settings};
+use crate::plan::Phase;
 use crate::services::Services;
+use crate::verdict::Verdict;
 
 pub(crate) struct World {
     pub(crate) settings: Settings,
@@ -21,15 +24,48 @@ pub(crate) struct World {
     /// Straight to Postgres, which may be away when the plan says so.
     pub(crate) pool: PgPool,
     pub(crate) services: Services,
-    /// Last, so that nothing writes to it any more when it goes.
-    pub(crate) directory: TempDir,
+    pub(crate) directory: PathBuf,
+}
+
+/// What a world leaves.
+pub(crate) struct Findings {
+    pub(crate) verdicts: Vec<Verdict>,
+    pub(crate) races: u64,
+    pub(crate) unkept: u64,
+    pub(crate) refused: usize,
+    pub(crate) files: Files,
 }
 
 impl World {
-    pub(crate) async fn new(settings: Settings) -> Self {
-        let directory = tempfile::Builder::new().prefix("clipstream-chaos-").tempdir();
-        let directory = directory.expect("a directory");
-        let services = Services::start(directory.path()).await;
+    /// From its start to its verdicts.
+    #[expect(clippy::print_stderr, reason = "this is what a run says")]
+    pub(crate) async fn live(settings: Settings, phases: Vec<Phase>) -> Findings {
+        let files = Files::new();
+        let mut world = Self::new(settings, files.0.path()).await;
+        let mut strikes = Vec::new();
+        for phase in &phases {
+            let begun = Instant::now();
+            for injection in &phase.injections {
+                strikes.extend(world.inject(phase.fault, *injection).await);
+            }
+            let (name, count) = (phase.fault.as_str(), phase.injections.len());
+            eprintln!("chaos: {name}: {count} done in {} s", begun.elapsed().as_secs());
+        }
+        let begun = Instant::now();
+        world.quiesce().await;
+        let names: Vec<_> = phases.iter().map(|phase| phase.fault.as_str()).collect();
+        eprintln!("chaos: {}: all ended {} s later", names.join(", "), begun.elapsed().as_secs());
+        Findings {
+            verdicts: world.verdict(&strikes).await,
+            races: world.feeder.races(),
+            unkept: world.feeder.unkept(),
+            refused: world.fleet.members.iter().map(Member::refusals).sum(),
+            files,
+        }
+    }
+
+    async fn new(settings: Settings, directory: &Path) -> Self {
+        let services = Services::start(directory).await;
         let url = services.postgres_url("clipstream", services.postgres.port);
         set_up(&url, &services.postgres.password, &Fleet::names(&settings)).await;
         let pool = PgPoolOptions::new().max_connections(10).acquire_timeout(Duration::from_mins(1));
@@ -37,9 +73,10 @@ impl World {
         let db = Db::connect(&url, 10).expect("the same URL");
         let storage = Storage::new(&services.storage_config(services.minio_port()));
         let storage = storage.expect("usable settings");
-        let fleet = Fleet::start(&services, &settings, directory.path()).await;
+        let fleet = Fleet::start(&services, &settings, directory).await;
         let ports = fleet.of(crate::fleet::Role::Daemon).iter().map(|member| member.port).collect();
         let feeder = Feeder::new(db, pool.clone(), storage.clone(), ports, settings.seed);
+        let directory = directory.to_owned();
         let world = Self { settings, feeder, fleet, storage, pool, services, directory };
         world.feeder.until_they_listen().await;
         world
@@ -55,6 +92,31 @@ impl World {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
+        }
+    }
+}
+
+/// Logs and what the servers hold. They stay when somebody wants to read them.
+pub(crate) struct Files(TempDir);
+
+impl Files {
+    fn new() -> Self {
+        let directory = tempfile::Builder::new().prefix("clipstream-chaos-").tempdir();
+        Self(directory.expect("a directory"))
+    }
+
+    pub(crate) fn keep(mut self) -> PathBuf {
+        self.0.disable_cleanup(true);
+        self.0.path().to_owned()
+    }
+}
+
+impl Drop for Files {
+    #[expect(clippy::print_stderr, reason = "this is what a run says")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.disable_cleanup(true);
+            eprintln!("chaos: the logs are in {}", self.0.path().display());
         }
     }
 }

@@ -129,11 +129,6 @@ impl Proxy {
     pub(crate) fn arm(&self, trap: &Arc<Trap>) {
         self.shared.traps().push(Arc::clone(trap));
     }
-
-    /// Takes away every trap that has not sprung.
-    pub(crate) fn disarm(&self) {
-        self.shared.traps().clear();
-    }
 }
 
 impl Shared {
