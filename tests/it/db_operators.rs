@@ -42,7 +42,6 @@ async fn says(db: &Db, video: VideoId, words: &[&str]) {
 
 /// Runs what waits of a video to its good end.
 async fn finish(test: &TestDatabase, video: VideoId, stages: &[Stage]) {
-    let_time_pass(test.pool()).await;
     for &stage in stages {
         let lease = claimed(&test.db, test.pool(), video, stage).await;
         assert_eq!(complete(&test.db, &lease).await, Commit::Applied);
@@ -137,10 +136,6 @@ async fn what_cannot_run_again_is_refused_with_the_reason_and_changes_nothing() 
     let copy = claimed(db, pool, arrived(db).await, DETECTION).await;
     db.complete_duplicate(&copy, original, [7; 32]).await.expect("an answer");
     refused(copy.video, DETECTION, &format!("run its original again, {original}")).await;
-
-    let gone = claimed(db, pool, arrived(db).await, DETECTION).await;
-    db.fail(&gone, FailureCause::SourceMissing, "404").await.expect("an answer");
-    refused(gone.video, DETECTION, "upload the clip again").await;
 
     let failed = detected(db, pool).await;
     let lease = claimed(db, pool, failed, Stage::Transcode).await;

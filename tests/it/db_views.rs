@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use pipeline::job::WorkerId;
 use pipeline::stage::Stage;
-use pipeline::video::{FailureCause, VideoId};
+use pipeline::video::{FailureCause, OwnerId, VideoId};
 use serde_json::Value;
 use sqlx::PgPool;
 
 use crate::db_actors::{DEADLINE, arrived, claimed, complete, detected, job_of, ready};
-use crate::support::database;
+use crate::support::{TestDatabase, database};
 
 async fn status(pool: &PgPool, video: VideoId) -> Value {
     sqlx::query_scalar("select to_jsonb(s) from pipeline_status s where video_id = $1")
@@ -106,14 +106,63 @@ async fn every_kind_of_stuck_job_has_its_reason() {
     let waiting = claimed(db, pool, arrived(db).await, stage).await;
     db.wait_for(&waiting, original, [1; 32], minute).await.expect("an answer");
     job_says(waiting.video, &format!("waits for original {original}")).await;
+}
 
-    let neglected = arrived(db).await;
+/// Due for five minutes.
+async fn overdue(test: &TestDatabase) -> VideoId {
+    let video = arrived(&test.db).await;
     sqlx::query("update jobs set run_at = now() - interval '5 minutes' where video_id = $1")
-        .bind(neglected.0)
+        .bind(video.0)
+        .execute(test.pool())
+        .await
+        .expect("aged");
+    video
+}
+
+#[tokio::test]
+async fn a_job_that_waits_its_turn_is_not_stuck_and_one_that_nobody_begins_is() {
+    let test = database().await;
+    let (db, pool) = (&test.db, test.pool());
+    let stage = Stage::DuplicateDetection;
+    let says = async |video| reason(pool, video, stage).await.unwrap_or_default();
+
+    let neglected = overdue(&test).await;
+    assert!(says(neglected).await.contains("nobody dispatches it"));
+    db.pause(stage, Some("maintenance")).await.expect("paused");
+    assert_eq!(reason(pool, neglected, stage).await, None, "a pause has an alert of its own");
+    assert!(db.resume(stage).await.expect("resumed"));
+
+    let owner = [OwnerId::DEFAULT.0];
+    let bound = "update owners set max_inflight = $2 where id = any($1)";
+    sqlx::query(bound).bind(owner).bind(1).execute(pool).await.expect("bounded");
+    let running = claimed(db, pool, arrived(db).await, stage).await;
+    sqlx::query("update jobs set started_at = now() - interval '1 hour' where id = $1")
+        .bind(running.job.0)
         .execute(pool)
         .await
         .expect("aged");
-    job_says(neglected, "nobody dispatches it").await;
+    assert_eq!(reason(pool, neglected, stage).await, None, "its owner has all he may have");
+    sqlx::query(bound).bind(owner).bind(None::<i32>).execute(pool).await.expect("unbounded");
+    assert!(says(neglected).await.contains("nobody dispatches it"));
+
     db.due(stage, 1).await.expect("due");
-    job_says(neglected, "dispatched but not claimed").await;
+    assert!(says(neglected).await.contains("dispatched but not claimed"));
+    let behind = overdue(&test).await;
+    assert_eq!(reason(pool, behind, stage).await, None, "it is behind another");
+}
+
+#[tokio::test]
+async fn a_video_that_nothing_will_end_is_called_a_defect() {
+    let test = database().await;
+    let video = arrived(&test.db).await;
+    sqlx::query("update jobs set state = 'cancelled', finished_at = now()")
+        .execute(test.pool())
+        .await
+        .expect("cancelled");
+    let reason: String = sqlx::query_scalar("select reason from stuck_jobs where video_id = $1")
+        .bind(video.0)
+        .fetch_one(test.pool())
+        .await
+        .expect("it is stuck");
+    assert!(reason.contains("a defect"), "{reason}");
 }

@@ -13,6 +13,7 @@ mod db_leases;
 mod db_machine;
 mod db_operators;
 mod db_originals;
+mod db_reruns;
 mod db_schema;
 mod db_setback;
 mod db_silence;

@@ -3,7 +3,8 @@
 
 use uuid::Uuid;
 
-use super::row::to_bigint;
+use super::operators::Ordered;
+use super::row::{stage, to_bigint};
 use super::{Db, DbError};
 use crate::event::CreatedObject;
 use crate::job::JobId;
@@ -38,6 +39,8 @@ pub struct Accepted {
 const ROUNDS: usize = 5;
 
 /// - `known`: the object is there already. A listing of a versioned bucket names no version; then the `ETag` decides.
+///   `back`: its source was missing, and since then it was uploaded again, or the listing has it: the answer names the
+///   stage that missed it.
 /// - `revived`: the row that `POST /v1/videos` made, also when its URL had expired unused.
 /// - `inserted`: an object that nobody announced, or that overwrote an earlier one, whose owner it keeps.
 ///
@@ -45,7 +48,9 @@ const ROUNDS: usize = 5;
 /// `inserted` conflicts, so it returns nothing at all: its snapshot is too old to see the winner. The caller asks again.
 const ACCEPT: &str = "
 with known as (
-   select id from videos
+   select id, state = 'failed' and failure_cause = 'source_missing'
+              and ($12 = 'reconcile' or $7 collate \"C\" > coalesce(sequencer, '')) as back
+     from videos
     where bucket = $2 and object_key = $3
       and (identity = $4 or ($6::text is null and etag = $5))
     order by id limit 1),
@@ -75,9 +80,12 @@ with known as (
    insert into jobs (id, video_id, owner_id, stage)
    select $13, id, owner_id, $14 from video
    on conflict (video_id, stage, pipeline) do nothing)
-select id, true as created from video
+select id, true as created, null as stage from video
 union all
-select id, false from known";
+select id, false, (select j.stage from jobs j
+                    where back and j.video_id = known.id and j.state = 'dead'
+                    order by j.created_at limit 1)
+  from known";
 
 impl Db {
     /// Finds or makes the video of an object, and the job of its first stage. After `Ok` both are committed.
@@ -94,28 +102,32 @@ impl Db {
         // The last part of the key is what a person called the file, as far as anybody knows.
         let filename = object.key.rsplit('/').next();
         for _ in 0..ROUNDS {
-            let answer: Result<Option<(Uuid, bool)>, DbError> = sqlx::query_as(ACCEPT)
-                .bind(VideoId::new().0)
-                .bind(&object.bucket)
-                .bind(&object.key)
-                .bind(&identity)
-                .bind(&object.etag)
-                .bind(&object.version_id)
-                .bind(&object.sequencer)
-                .bind(size_bytes)
-                .bind(&object.content_type)
-                .bind(OwnerId::DEFAULT.0)
-                .bind(filename)
-                .bind(by.as_str())
-                .bind(JobId::new().0)
-                .bind(Stage::DuplicateDetection.as_str())
-                .fetch_optional(self.pool())
-                .await
-                .map_err(DbError::from);
+            let answer: Result<Option<(Uuid, bool, Option<String>)>, DbError> =
+                sqlx::query_as(ACCEPT)
+                    .bind(VideoId::new().0)
+                    .bind(&object.bucket)
+                    .bind(&object.key)
+                    .bind(&identity)
+                    .bind(&object.etag)
+                    .bind(&object.version_id)
+                    .bind(&object.sequencer)
+                    .bind(size_bytes)
+                    .bind(&object.content_type)
+                    .bind(OwnerId::DEFAULT.0)
+                    .bind(filename)
+                    .bind(by.as_str())
+                    .bind(JobId::new().0)
+                    .bind(Stage::DuplicateDetection.as_str())
+                    .fetch_optional(self.pool())
+                    .await
+                    .map_err(DbError::from);
             match answer {
-                Ok(Some((video, created))) => {
+                Ok(Some((video, created, None))) => {
                     self.ring(created);
                     return Ok(Accepted { video: VideoId(video), created });
+                }
+                Ok(Some((video, _, Some(missed)))) => {
+                    return self.begin_again(VideoId(video), stage(&missed)?).await;
                 }
                 Ok(None) => {}
                 // `revived` took an identity that another delivery inserted after our snapshot.
@@ -126,8 +138,16 @@ impl Db {
         Err(DbError::Unavailable(format!("deliveries of {} keep racing", object.key)))
     }
 
+    /// The same bytes are back under their key. A crash before this leaves the video failed; the listing finds it again.
+    async fn begin_again(&self, video: VideoId, missed: Stage) -> Result<Accepted, DbError> {
+        // A refusal means that somebody else was faster.
+        let created = matches!(self.rerun(video, missed).await?, Ordered::Done(_));
+        self.ring(created);
+        Ok(Accepted { video, created })
+    }
+
     /// Those objects of a listing that have no video yet, in the order given. Rows that still wait for their upload do
-    /// not count: [`Db::accept_object`] revives them.
+    /// not count, nor those whose source was missing: [`Db::accept_object`] revives them.
     #[tracing::instrument(name = "db.videos.unknown", skip_all)]
     pub async fn unknown_objects(
         &self,
@@ -150,7 +170,8 @@ impl Db {
               where not exists (
                 select 1 from videos v
                  where v.bucket = o.bucket and v.object_key = o.key
-                   and (v.identity = o.identity or v.etag = o.etag))
+                   and (v.identity = o.identity or v.etag = o.etag)
+                   and v.failure_cause is distinct from 'source_missing')
               order by o.place",
         )
         .bind(buckets)

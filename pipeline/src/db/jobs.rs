@@ -44,7 +44,8 @@ impl Db {
     /// or there is no such job; the hint that named it can be thrown away.
     ///
     /// A job whose video has failed meanwhile is cancelled here: the statement that failed the video skips rows that
-    /// are locked at that moment, and this is where they are caught.
+    /// are locked at that moment, and this is where they are caught. Its state is asked twice: a rerun may have committed
+    /// while this statement waited for the row.
     #[tracing::instrument(name = "db.jobs.claim", skip_all, fields(job.id = %job))]
     pub async fn claim(
         &self,
@@ -55,7 +56,7 @@ impl Db {
     ) -> Result<Option<Claim>, DbError> {
         let row: Option<ClaimRow> = sqlx::query_as(
             "with c as (
-               select j.id, v.state in ('processing', 'ready') as wanted,
+               select j.id, v.id as video, v.state in ('processing', 'ready') as wanted,
                       v.object_key, v.etag, v.version_id, v.size_bytes, v.sha256,
                       greatest(0, extract(epoch from now() - j.run_at))::float8 as waited_s
                  from jobs j join videos v on v.id = j.video_id
@@ -65,7 +66,7 @@ impl Db {
              cancelled as (
                update jobs j
                   set state = 'cancelled', finished_at = now(), dispatched_at = null, waits_for = null
-                 from c where j.id = c.id and not c.wanted),
+                 from c where j.id = c.id and not c.wanted and not video_is_wanted(c.video)),
              claimed as (
                update jobs j
                   set state = 'running', attempt = j.attempt + 1, worker = $2,

@@ -51,14 +51,15 @@ macro_rules! last_strike {
                         when $4 = 'lost' then lost_workers
                         when $7 = 'deadline_exceeded' then
                           (select count(*) from job_attempts
-                            where job_id = $1 and failure_cause = 'deadline_exceeded')
+                            where job_id = $1 and attempt > jobs.clean_attempt
+                              and failure_cause = 'deadline_exceeded')
                         else failures end"
     };
 }
 
 /// A dead job's video: `failed` if the stage decides that, else `ready` when nothing else is missing (decided on the
 /// locked row, as in `finish`). Jobs of a failed video that wait are cancelled; one that is locked at this moment stays
-/// pending and is cancelled by its claim.
+/// pending and is cancelled by its claim. A video that is ready already stays so, and keeps its jobs that wait.
 const SETBACK: &str = concat!(
     "with j as (
        update jobs
@@ -83,14 +84,6 @@ const SETBACK: &str = concat!(
        update job_attempts t
           set ended_at = now(), outcome = $4, failure_cause = $7, detail = $8
          from j where t.job_id = j.id and t.attempt = j.attempt),
-     idle as (
-       select o.id from jobs o join j on o.video_id = j.video_id
-        where $10 and j.state = 'dead' and o.id <> j.id and o.state = 'pending'
-          for update of o skip locked),
-     cancelled as (
-       update jobs o
-          set state = 'cancelled', finished_at = now(), dispatched_at = null, waits_for = null
-         from idle where o.id = idle.id),
      v as (
        update videos v
           set dead_stages = v.dead_stages | $9,
@@ -111,7 +104,15 @@ const SETBACK: &str = concat!(
                                   then now() else v.processed_at end,
               updated_at = now()
          from j where v.id = j.video_id and j.state = 'dead'
-       returning v.id, v.state), ",
+       returning v.id, v.state),
+     idle as (
+       select o.id from j, jobs o join v on o.video_id = v.id
+        where $10 and v.state = 'failed' and o.id <> j.id and o.state = 'pending'
+          for update of o skip locked),
+     cancelled as (
+       update jobs o
+          set state = 'cancelled', finished_at = now(), dispatched_at = null, waits_for = null
+         from idle where o.id = idle.id), ",
     wake!(),
     " select (select state = 'dead' from j),
              exists (select 1 from woken)
