@@ -137,16 +137,17 @@ impl App {
         let works = !self.config.roles.stages.is_empty();
         let media = if works { Some(caged(&self.config.media).await) } else { None };
         let media = media.transpose().map_err(AppError::MediaChild)?;
+        let scratch = works.then(|| self.scratch()).transpose()?;
         let soft = lifecycle.soft();
         let (db, queue, storage) = (self.db.clone(), self.queue.clone(), self.storage.clone());
-        let readiness = Readiness::new(db, queue, storage, soft.clone());
+        let readiness = Readiness::new(db, queue, storage, scratch.clone(), soft.clone());
         let mut parts = Parts::default();
         // From the beginning, and to the end: what is wrong meanwhile is what operators want to see.
-        self.start_metrics(&mut parts, &readiness, media.as_ref(), &soft)?;
+        self.start_metrics(&mut parts, &readiness, media.as_ref(), scratch.clone(), &soft)?;
         if !self.wait_for_postgres(&readiness, &soft).await? {
             return parts.run(lifecycle).await;
         }
-        self.start_loops(&mut parts, media, lifecycle)?;
+        self.start_loops(&mut parts, media.zip(scratch), lifecycle);
         self.start_http(&mut parts, &readiness, &soft)?;
         self.started.cancel();
         tracing::info!(
@@ -158,6 +159,13 @@ impl App {
         let outcome = parts.run(lifecycle).await;
         tracing::info!("stopped");
         outcome
+    }
+
+    fn scratch(&self) -> Result<Scratch, AppError> {
+        let path = self.config.scratch.clone();
+        let scratch =
+            Scratch::open(path.clone()).map_err(|source| AppError::Scratch { path, source })?;
+        Ok(scratch.with_floor(self.config.scratch_floor_bytes))
     }
 
     /// Alive, but serving nothing, until the schema is known to be ours. False when stopped meanwhile.
@@ -230,6 +238,7 @@ impl App {
         parts: &mut Parts,
         readiness: &Arc<Readiness>,
         media: Option<&Caged>,
+        scratch: Option<Scratch>,
         soft: &CancellationToken,
     ) -> Result<(), AppError> {
         let listener = self.metrics_listener.try_clone().map_err(AppError::Http)?;
@@ -237,7 +246,7 @@ impl App {
             db: self.db.clone(),
             storage: self.storage.clone(),
             readiness: Arc::clone(readiness),
-            scratch: media.map(|_| self.config.scratch.clone()),
+            scratch,
             sandbox: media.map_or_else(Vec::new, Caged::layers),
         };
         let server = http::metrics_server(listener, state).map_err(AppError::Http)?;
@@ -248,9 +257,9 @@ impl App {
     fn start_loops(
         &self,
         parts: &mut Parts,
-        media: Option<Caged>,
+        work: Option<(Caged, Scratch)>,
         lifecycle: &Lifecycle,
-    ) -> Result<(), AppError> {
+    ) {
         let Self { config, db, storage, queue, .. } = self;
         let (soft, hard) = (lifecycle.soft(), lifecycle.hard());
         if config.roles.dispatch {
@@ -267,10 +276,7 @@ impl App {
             let url = config.webhook_url.clone();
             parts.start("event rules", event_rules::check(storage.clone(), url, soft.clone()));
         }
-        if let Some(Caged { media, .. }) = media {
-            let path = config.scratch.clone();
-            let scratch =
-                Scratch::open(path.clone()).map_err(|source| AppError::Scratch { path, source })?;
+        if let Some((Caged { media, .. }, scratch)) = work {
             let tools = Tools {
                 storage: storage.clone(),
                 media,
@@ -284,7 +290,6 @@ impl App {
             let run = worker::run(worker, db.clone(), queue.clone(), tools, soft, hard);
             parts.start("worker", run);
         }
-        Ok(())
     }
 }
 

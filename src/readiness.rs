@@ -1,12 +1,13 @@
 //! Whether this process can do its work: asked by `/readyz`, by load balancers, by every scrape.
-//! Only Postgres decides, and a stop that has begun; without Redis or MinIO it serves, degraded. An outage of those must
-//! not take every process out of service at once.
+//! Only Postgres decides, and a stop that has begun; without Redis, MinIO or room on scratch it serves, degraded. An outage
+//! of those must not take every process out of service at once.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pipeline::db::Db;
 use pipeline::queue::Queue;
+use pipeline::stages::Scratch;
 use pipeline::storage::{SetupState, Storage};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,8 @@ pub struct Report {
     pub postgres: Check,
     pub redis: Check,
     pub minio: Check,
+    /// Whether there is room to begin a job, where this process is a worker. Its puller looked a moment ago.
+    pub scratch: Option<Check>,
 }
 
 impl Report {
@@ -40,9 +43,8 @@ impl Report {
         self.postgres.works && !self.draining
     }
 
-    #[must_use]
-    pub fn checks(&self) -> [&Check; 3] {
-        [&self.postgres, &self.redis, &self.minio]
+    pub fn checks(&self) -> impl Iterator<Item = &Check> {
+        [&self.postgres, &self.redis, &self.minio].into_iter().chain(&self.scratch)
     }
 }
 
@@ -51,14 +53,21 @@ pub struct Readiness {
     db: Db,
     queue: Queue,
     storage: Storage,
+    scratch: Option<Scratch>,
     draining: CancellationToken,
     last: Mutex<Option<(Instant, [Check; 3])>>,
 }
 
 impl Readiness {
     #[must_use]
-    pub fn new(db: Db, queue: Queue, storage: Storage, draining: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { db, queue, storage, draining, last: Mutex::new(None) })
+    pub fn new(
+        db: Db,
+        queue: Queue,
+        storage: Storage,
+        scratch: Option<Scratch>,
+        draining: CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self { db, queue, storage, scratch, draining, last: Mutex::new(None) })
     }
 
     /// Those who ask at once wait for one answer.
@@ -80,7 +89,12 @@ impl Readiness {
             }
         };
         let [postgres, redis, minio] = checks;
-        Report { draining: self.draining.is_cancelled(), postgres, redis, minio }
+        let scratch = self.scratch.as_ref().map(|scratch| Check {
+            name: "scratch",
+            works: !scratch.is_full(),
+            took: Duration::ZERO,
+        });
+        Report { draining: self.draining.is_cancelled(), postgres, redis, minio, scratch }
     }
 
     async fn ask(&self) -> [(Check, Option<String>); 3] {

@@ -21,6 +21,8 @@ pub static REDISPATCHED: PerStage<Counter> = PerStage([const { Counter::new() };
 pub static REAPED: PerStage<Counter> = PerStage([const { Counter::new() }; Stage::ALL.len()]);
 /// Leases and deadlines that ran out, found by the sweep.
 pub static EXPIRED_LEASES: Counter = Counter::new();
+/// Sources and sounds that scratch had no room for.
+pub static SCRATCH_REFUSALS: Counter = Counter::new();
 /// Uploads that no event announced.
 pub static RECONCILED: Counter = Counter::new();
 pub static CHILD_ENDS: PerKind<ChildEnd, 4> = PerKind::new();

@@ -138,6 +138,8 @@ pub enum FailureCause {
     Dependency,
     /// Workers were lost on it again and again.
     WorkerLost,
+    /// The scratch disk of the workers could never hold the source, with nothing else on it.
+    ScratchTooSmall,
     /// An operator cancelled a stage without which there is no result.
     Cancelled,
     /// A defect of ours; the detail and the log say more.
@@ -145,7 +147,7 @@ pub enum FailureCause {
 }
 
 impl FailureCause {
-    pub const ALL: [FailureCause; 16] = [
+    pub const ALL: [FailureCause; 17] = [
         FailureCause::SourceMissing,
         FailureCause::SourceUnreadable,
         FailureCause::EmptyFile,
@@ -160,6 +162,7 @@ impl FailureCause {
         FailureCause::OutputInvalid,
         FailureCause::Dependency,
         FailureCause::WorkerLost,
+        FailureCause::ScratchTooSmall,
         FailureCause::Cancelled,
         FailureCause::Internal,
     ];
@@ -182,6 +185,7 @@ impl FailureCause {
             FailureCause::OutputInvalid => "output_invalid",
             FailureCause::Dependency => "dependency",
             FailureCause::WorkerLost => "worker_lost",
+            FailureCause::ScratchTooSmall => "scratch_too_small",
             FailureCause::Cancelled => "cancelled",
             FailureCause::Internal => "internal",
         }

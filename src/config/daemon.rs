@@ -22,6 +22,7 @@ use super::{
 
 /// The usual one of exporters.
 pub const METRICS_PORT: u16 = 9464;
+const MIB: u64 = 1 << 20;
 
 #[derive(Args, Clone)]
 #[command(next_help_heading = "The daemon")]
@@ -51,6 +52,9 @@ pub struct DaemonSettings {
     /// Where sources are kept while they are worked on [default: clipstream in the system's temporary directory]
     #[arg(long, env = "CLIPSTREAM_SCRATCH", value_name = "DIRECTORY")]
     scratch: Option<PathBuf>,
+    /// What must stay free where scratch is, in MiB; below it no job begins [default: a tenth of the file system, at most 1024]
+    #[arg(long, env = "CLIPSTREAM_SCRATCH_FLOOR_MIB", value_name = "MIB")]
+    scratch_floor_mib: Option<u32>,
     #[command(flatten)]
     worker: WorkerSettings,
     #[command(flatten)]
@@ -75,6 +79,8 @@ pub struct Config {
     pub dispatch: DispatchConfig,
     pub reconcile: ReconcileConfig,
     pub scratch: PathBuf,
+    /// `None`: what is usual.
+    pub scratch_floor_bytes: Option<u64>,
     pub media: MediaConfig,
 }
 
@@ -83,6 +89,12 @@ impl DaemonSettings {
     #[must_use]
     pub fn scratch(&self) -> PathBuf {
         self.scratch.clone().unwrap_or_else(|| std::env::temp_dir().join("clipstream"))
+    }
+
+    /// What must stay free there, if somebody said so.
+    #[must_use]
+    pub fn scratch_floor_bytes(&self) -> Option<u64> {
+        self.scratch_floor_mib.map(|mib| u64::from(mib) * MIB)
     }
 
     /// All of the cage, unless an operator takes less.
@@ -120,6 +132,7 @@ impl DaemonSettings {
                 ..ReconcileConfig::default()
             },
             scratch: self.scratch(),
+            scratch_floor_bytes: self.scratch_floor_bytes(),
             media: MediaConfig {
                 program: media_program()?,
                 limits: self.limits.limits(),

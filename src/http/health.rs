@@ -18,8 +18,8 @@ pub(super) async fn livez() -> HttpResponse {
         .body("ok\n")
 }
 
-/// `GET /readyz`: 503 without Postgres, and from the moment a stop begins. Without Redis or MinIO 200, and `degraded`
-/// says which: uploads are still taken in, and work goes on by itself once they are back.
+/// `GET /readyz`: 503 without Postgres, and from the moment a stop begins. Without Redis, MinIO or room on scratch
+/// 200, and `degraded` says which: uploads are still taken in, and work goes on by itself once they are back.
 pub(super) async fn readyz(shared: web::Data<Shared>) -> Result<HttpResponse, Problem> {
     let readiness = shared.state.readiness.clone();
     let report = shared.run(Box::pin(async move { readiness.report().await })).await?;
@@ -31,7 +31,7 @@ pub(super) async fn readyz(shared: web::Data<Shared>) -> Result<HttpResponse, Pr
 
 fn document(report: &Report) -> Value {
     let missing: Vec<&str> =
-        report.checks().iter().filter(|check| !check.works).map(|check| check.name).collect();
+        report.checks().filter(|check| !check.works).map(|check| check.name).collect();
     let status = match report {
         Report { draining: true, .. } => "draining",
         report if !report.postgres.works => "unavailable",
@@ -45,7 +45,7 @@ fn document(report: &Report) -> Value {
     json!({
         "status": status,
         "degraded": missing,
-        "checks": Value::Object(checks.into_iter().collect()),
+        "checks": Value::Object(checks.collect()),
     })
 }
 
@@ -56,13 +56,14 @@ mod tests {
     use super::*;
     use crate::readiness::Check;
 
-    fn report(draining: bool, works: [bool; 3]) -> Report {
+    fn report(draining: bool, works: [bool; 3], full: bool) -> Report {
         let check = |name, works| Check { name, works, took: Duration::ZERO };
         Report {
             draining,
             postgres: check("postgres", works[0]),
             redis: check("redis", works[1]),
             minio: check("minio", works[2]),
+            scratch: full.then(|| check("scratch", false)),
         }
     }
 
@@ -75,12 +76,12 @@ mod tests {
             (false, [false, true, true], false, "unavailable"),
             (true, [true, true, true], false, "draining"),
         ] {
-            let report = report(draining, works);
+            let report = report(draining, works, false);
             assert_eq!(report.ready(), ready, "{works:?}");
             assert_eq!(document(&report)["status"], status);
         }
-        let degraded = document(&report(false, [true, false, true]));
-        assert_eq!(degraded["degraded"], json!(["redis"]));
+        let degraded = document(&report(false, [true, false, true], true));
+        assert_eq!(degraded["degraded"], json!(["redis", "scratch"]));
         assert_eq!(degraded["checks"]["minio"]["works"], true);
     }
 }

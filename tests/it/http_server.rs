@@ -86,7 +86,7 @@ pub(crate) fn readiness(db: &Db, storage: &StorageConfig) -> Arc<Readiness> {
     let nobody = QueueConfig { url: "redis://127.0.0.1:9/0".into(), prefix: "test:".into() };
     let queue = Queue::new(&nobody).expect("queue settings");
     let storage = Storage::new(storage).expect("storage settings");
-    Readiness::new(db.clone(), queue, storage, CancellationToken::new())
+    Readiness::new(db.clone(), queue, storage, None, CancellationToken::new())
 }
 
 /// Storage settings for tests that only sign: nobody is asked.

@@ -69,6 +69,15 @@ impl Network {
             .collect()
     }
 
+    /// They are removed by whoever has time.
+    async fn until_there_are_files(&self, count: usize) {
+        let patience = std::time::Instant::now() + Duration::from_secs(20);
+        while self.files().len() != count {
+            assert!(std::time::Instant::now() < patience, "not {count}: {:?}", self.files());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// That no more came than these, give or take headers.
     #[track_caller]
     fn carried(&self, bytes: usize) {
@@ -156,6 +165,9 @@ async fn whoever_gives_up_stops_nobody_else() {
     let turning = async { network.proxy.turn(Weather::Fair) };
     let (bytes, ()) = tokio::join!(waiting, turning);
     assert_eq!(bytes, &body[3 * MIB..3 * MIB + 10]);
+    for end in [0, 6 * MIB - 1] {
+        read(&mut patient, end, 1).await.expect("asked for at once, and on its way");
+    }
     network.carried(3 * MIB);
 }
 
@@ -318,7 +330,8 @@ async fn idle_sources_are_bounded_in_bytes_and_the_oldest_goes_first() {
         network.open(&source).await.sha256().await.expect("a sum");
         sources.push(source);
     }
-    assert_eq!((network.files().len(), network.scratch.source_bytes()), (2, 4 * MIB as u64));
+    assert_eq!(network.scratch.source_bytes(), 4 * MIB as u64);
+    network.until_there_are_files(2).await;
     network.open(&sources[2]).await.sha256().await.expect("a sum");
     network.open(&sources[1]).await.sha256().await.expect("a sum");
     network.carried(6 * MIB);
@@ -341,11 +354,7 @@ async fn an_idle_source_goes_by_itself_after_a_while_and_a_used_one_stays() {
     let file = network.open(&used).await;
     file.sha256().await.expect("a sum");
     network.open(&source).await.sha256().await.expect("a sum");
-    let patience = std::time::Instant::now() + Duration::from_secs(20);
-    while network.files().len() > 1 {
-        assert!(std::time::Instant::now() < patience, "it stays: {:?}", network.files());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    network.until_there_are_files(1).await;
     file.sha256().await.expect("the used one is here");
     network.carried(2 * MIB);
 }
@@ -376,6 +385,26 @@ async fn a_source_that_is_gone_or_misspelt_is_missing_and_spoils_nothing() {
     assert_eq!(file.sha256().await.expect("a sum"), <[u8; 32]>::from(Sha256::digest(&body)));
     let unknown = Source { etag: None, size_bytes: None, ..source };
     assert_eq!(network.open(&unknown).await.size_bytes(), MIB as u64);
+}
+
+#[tokio::test]
+async fn blocks_that_are_not_what_they_should_be_do_not_stay() {
+    let network = Network::new().await;
+    let body = pattern(2 * MIB, 0);
+    let source = network.world.upload(&body).await;
+    let forged = Source { sha256: Some([7; 32]), ..source.clone() };
+    let neighbour = network.open(&source).await;
+    let error = network.open(&forged).await.sha256().await.expect_err("other bytes");
+    assert!(matches!(error, StageError::Fail { cause: FailureCause::SourceMissing, .. }));
+    assert_eq!(network.scratch.source_bytes(), 0, "who comes now fetches anew");
+    neighbour.sha256().await.expect("who has them goes on");
+    network.carried(2 * MIB);
+    let shorter = Source { size_bytes: Some(MIB as u64), ..source.clone() };
+    let error = network.open(&shorter).await.sha256().await.expect_err("another length");
+    assert!(matches!(error, StageError::Fail { cause: FailureCause::SourceMissing, .. }));
+    let sum =
+        network.open(&source).await.sha256().await.expect("the belief of one is not that of all");
+    assert_eq!(sum, <[u8; 32]>::from(Sha256::digest(&body)));
 }
 
 #[tokio::test]

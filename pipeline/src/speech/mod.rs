@@ -20,6 +20,7 @@ use url::Url;
 
 pub use intervals::Interval;
 pub use listening::{Heard, Listening};
+pub use sound::BYTES_PER_MS as SOUND_BYTES_PER_MS;
 
 use http::Transcriber;
 use model::ModelFile;

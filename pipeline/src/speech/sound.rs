@@ -11,7 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use super::intervals::{Interval, SAMPLES_PER_MS};
 
 const BYTES_PER_SAMPLE: u64 = 2;
-const BYTES_PER_MS: u64 = SAMPLES_PER_MS * BYTES_PER_SAMPLE;
+/// What a sound takes on disk.
+pub const BYTES_PER_MS: u64 = SAMPLES_PER_MS * BYTES_PER_SAMPLE;
 const SAMPLE_RATE: u32 = 16_000;
 const HEADER_BYTES: usize = 44;
 

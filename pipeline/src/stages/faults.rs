@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use super::StageError;
+use super::source::{Lack, NoRoom};
 use crate::media::{InputError, MediaError};
 use crate::metrics::{self, ChildEnd};
 use crate::storage::StorageError;
@@ -102,6 +103,21 @@ impl From<InputError> for StageError {
         match error {
             InputError::Lost { cause, detail } => Self::Fail { cause, detail },
             InputError::Away(detail) => Self::Outage(detail),
+        }
+    }
+}
+
+impl From<NoRoom> for StageError {
+    fn from(refusal: NoRoom) -> Self {
+        match refusal.lack {
+            Lack::Ours => Self::NoRoom { detail: refusal.to_string(), ours_first: true },
+            Lack::Others => Self::NoRoom { detail: refusal.to_string(), ours_first: false },
+            // The operator's disk and not the file is at fault, and the cause says so. Counted, so that it ends; not dead
+            // at once, for another worker may have a larger one.
+            Lack::Never => Self::Retry {
+                cause: FailureCause::ScratchTooSmall,
+                detail: format!("{refusal}: give workers a larger CLIPSTREAM_SCRATCH"),
+            },
         }
     }
 }

@@ -171,6 +171,10 @@ pub enum StageError {
     /// A dependency is away; nothing is counted.
     #[error("{0}")]
     Outage(String),
+    /// Scratch has no room for it now; nothing is counted. `ours_first`: there will be when what runs in this process has
+    /// ended, and nothing else is begun before.
+    #[error("{detail}")]
+    NoRoom { detail: String, ours_first: bool },
     /// The row names another attempt: stop, nothing will be accepted.
     #[error("the lease is lost")]
     LeaseLost,

@@ -6,13 +6,13 @@ use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 use uuid::Uuid;
 
 use super::StageError;
-use super::source::{IdleBudget, Shelf, SourceFile};
+use super::source::{self, IdleBudget, Promise, Room, SourceFile, Space};
 use crate::storage::{ObjectVersion, Storage};
 use crate::video::Source;
 
@@ -23,7 +23,7 @@ const LOCK_FILE: &str = "lock";
 #[derive(Clone)]
 pub struct Scratch {
     directory: Arc<Directory>,
-    shelf: Arc<Mutex<Shelf>>,
+    room: Arc<Room>,
 }
 
 impl Scratch {
@@ -37,16 +37,25 @@ impl Scratch {
         gate.lock()?;
         remove_dead(&root)?;
         let directory = Directory::make(&root)?;
-        Ok(Self { directory: Arc::new(directory), shelf: Shelf::new(IdleBudget::default()) })
+        Ok(Self {
+            room: Room::new(directory.path.clone(), None, IdleBudget::default()),
+            directory: Arc::new(directory),
+        })
+    }
+
+    /// What must stay free on its file system; without a number what is usual. To be called before the first source.
+    #[must_use]
+    pub fn with_floor(self, floor_bytes: Option<u64>) -> Self {
+        Self { room: self.room.with_floor(floor_bytes), ..self }
     }
 
     /// What may lie here without a user; to be called before the first source.
     #[must_use]
     pub fn with_idle_budget(self, budget: IdleBudget) -> Self {
-        Self { shelf: Shelf::new(budget), ..self }
+        Self { room: self.room.with_idle_budget(budget), ..self }
     }
 
-    /// The source of a video, shared by all who ask. Its bytes come as they are read.
+    /// The source of a video, shared by all who ask, with room for all of it. Its bytes come as they are read.
     pub async fn source(
         &self,
         storage: &Storage,
@@ -60,13 +69,41 @@ impl Scratch {
             }
         };
         let object = ObjectVersion { key: source.key.clone(), etag, size_bytes };
-        Ok(Shelf::take(&self.shelf, storage, source.clone(), object, || self.file())?)
+        source::open(&self.room, storage, source, object, self.file()).await
+    }
+
+    /// Keeps room for the sound of a source. How long that is nobody knows before: hardly as many bytes as the source, whose
+    /// picture and sound together would then have less than 256 kbit/s, and never more than `most_bytes`.
+    pub(super) async fn promise_sound(
+        &self,
+        most_bytes: u64,
+        source: &SourceFile,
+    ) -> Result<Promise, StageError> {
+        let bytes = most_bytes.min(source.size_bytes());
+        let promised = self.room.promise(bytes, source.size_bytes()).await?;
+        Ok(promised.inspect_err(|refusal| self.room.refused(refusal))?)
+    }
+
+    /// Whether there is room to begin something; idle sources go for it. To be asked before each job.
+    pub async fn has_room(&self) -> bool {
+        self.room.is_there().await
+    }
+
+    /// Whether nothing could be begun when that was asked last.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.room.is_full()
+    }
+
+    /// What its file system has.
+    pub fn space(&self) -> io::Result<Space> {
+        self.room.space()
     }
 
     /// What the sources occupy here, those included that nobody uses at the moment.
     #[must_use]
     pub fn source_bytes(&self) -> u64 {
-        self.shelf.lock().unwrap_or_else(PoisonError::into_inner).held_bytes()
+        self.room.source_bytes()
     }
 
     /// A path for a file of the caller's, which goes when the returned value is dropped.

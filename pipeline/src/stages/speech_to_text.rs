@@ -13,7 +13,7 @@ use super::transcript::{
 use super::{StageContext, StageError, Transcribed, fixed_key, publish};
 use crate::clock;
 use crate::media::protocol::{Message, Request, Task};
-use crate::speech::{Heard, Speech, SpeechError};
+use crate::speech::{Heard, SOUND_BYTES_PER_MS, Speech, SpeechError};
 use crate::storage::{Precondition, StorageError, StorageKey};
 use crate::video::FailureCause;
 
@@ -85,6 +85,13 @@ struct Listened {
 async fn listen(context: &StageContext, source: &SourceFile) -> Result<Listened, StageError> {
     let media = &context.tools.media;
     let request = Request { limits: media.limits().clone(), task: Task::ExtractAudio };
+    // Without an engine it is listened to as it comes, and not kept.
+    let _room = if context.tools.speech.writes_text() {
+        let most = media.limits().max_duration_ms * SOUND_BYTES_PER_MS;
+        Some(context.tools.scratch.promise_sound(most, source).await?)
+    } else {
+        None
+    };
     // The name is gone as soon as the file is open.
     let sound = context.tools.scratch.file();
     let mut listening = context.tools.speech.listen(sound.path().to_owned()).await?;

@@ -91,6 +91,13 @@ impl Ending {
                 delay: job_delay(past.crashes + 1),
             },
             StageError::Outage(detail) => Self::released(&detail, outage_delay(past.others)),
+            // It keeps its place in the line: by the time there is room here, it is the first again.
+            StageError::NoRoom { detail, ours_first: true } => {
+                Self::released(&detail, Duration::ZERO)
+            }
+            StageError::NoRoom { detail, ours_first: false } => {
+                Self::released(&detail, outage_delay(past.others))
+            }
             StageError::Stopped => Self::released("stopped", Duration::ZERO),
             StageError::LeaseLost => Self::Nothing,
         }
@@ -190,6 +197,16 @@ mod tests {
         let Ending::Release { detail, delay } = ending else { panic!("{ending:?}") };
         assert_eq!(detail, "MinIO is away");
         assert!(delay >= Duration::from_secs(1));
+    }
+
+    #[test]
+    fn without_room_on_scratch_nothing_is_counted_and_only_for_others_it_waits_apart() {
+        for ours_first in [true, false] {
+            let error = StageError::NoRoom { detail: "full".into(), ours_first };
+            let ending = Ending::of(None, Ok(Err(error)), STRUCK);
+            let Ending::Release { detail, delay } = ending else { panic!("{ending:?}") };
+            assert_eq!((detail.as_str(), delay.is_zero()), ("full", ours_first));
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::db::Db;
 use crate::job::WorkerId;
 use crate::queue::Queue;
 use crate::stage::Stage;
-use crate::stages::{self, Outcome, StageError, Tools};
+use crate::stages::{self, Outcome, Scratch, StageError, Tools};
 use crate::storage::Storage;
 
 pub use attempt::Attempt;
@@ -33,6 +33,8 @@ use held::Held;
 
 /// Longest that storage may take to say that it is there.
 const STORAGE_PING: Duration = Duration::from_secs(2);
+/// How often a full scratch is looked at.
+const ROOM_LOOK: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
@@ -99,7 +101,8 @@ pub async fn run(
     soft: CancellationToken,
     hard: CancellationToken,
 ) {
-    let storage = tools.storage.clone();
+    let needs =
+        Needs { storage: Some(tools.storage.clone()), scratch: Some(tools.scratch.clone()) };
     let run_stage = move |attempt: Attempt| {
         let tools = tools.clone();
         async move {
@@ -107,7 +110,7 @@ pub async fn run(
             stages::run(stage, &attempt.with(tools)).await
         }
     };
-    run_beside(Some(storage), config, db, queue, run_stage, soft, hard).await;
+    run_needing(needs, config, db, queue, run_stage, soft, hard).await;
 }
 
 /// As [`run`], with something else in the place of the stages: what a harness needs that measures or breaks the
@@ -139,13 +142,36 @@ pub async fn run_beside<R, F>(
     R: Fn(Attempt) -> F + Send + Sync + 'static,
     F: Future<Output = Result<Outcome, StageError>> + Send + 'static,
 {
+    let needs = Needs { storage, scratch: None };
+    run_needing(needs, config, db, queue, run_stage, soft, hard).await;
+}
+
+/// What must be there before a job is taken.
+struct Needs {
+    storage: Option<Storage>,
+    scratch: Option<Scratch>,
+}
+
+async fn run_needing<R, F>(
+    needs: Needs,
+    config: WorkerConfig,
+    db: Db,
+    queue: Queue,
+    run_stage: R,
+    soft: CancellationToken,
+    hard: CancellationToken,
+) where
+    R: Fn(Attempt) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<Outcome, StageError>> + Send + 'static,
+{
     let worker = Arc::new(Worker {
         id: WorkerId::new(),
         held: Arc::new(Held::new(config.lease)),
         config,
         db,
         queue,
-        storage,
+        storage: needs.storage,
+        scratch: needs.scratch,
         breaker: Mutex::new(Breaker::new(STORAGE_PING)),
         run_stage,
         jobs: TaskTracker::new(),
@@ -243,6 +269,7 @@ struct Worker<R> {
     db: Db,
     queue: Queue,
     storage: Option<Storage>,
+    scratch: Option<Scratch>,
     breaker: Mutex<Breaker>,
     run_stage: R,
     held: Arc<Held>,

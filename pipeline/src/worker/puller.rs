@@ -1,5 +1,5 @@
 //! One loop per stage: a free slot, an id from Redis, a claim in Postgres, a task for the attempt.
-//! While a service is away it takes nothing new, and an id in hand goes back to those who still reach everything.
+//! While a service is away or scratch is full it takes nothing new, and an id in hand goes back to those who still reach everything.
 
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::attempt::{self, Attempt};
 use super::breaker::{Breaker, Passage};
-use super::{STORAGE_PING, Worker};
+use super::{ROOM_LOOK, STORAGE_PING, Worker};
 use crate::db::DbError;
 use crate::job::JobId;
 use crate::metrics;
@@ -32,7 +32,7 @@ where
             slot = Arc::clone(&slots).acquire_owned() => slot,
         };
         let Ok(slot) = slot else { return };
-        if !worker.until_storage_is_there().await {
+        if !worker.until_storage_is_there().await || !worker.until_there_is_room().await {
             return;
         }
         // Awaited to its end, also when a stop comes: see `queue::Consumer`.
@@ -43,8 +43,10 @@ where
                     tracing::info!(%stage, "pulling again");
                 }
                 match id {
-                    // It went away during the pull.
-                    Some(id) if worker.breaker().is_shut() => worker.give_back(stage, id).await,
+                    // It went away, or scratch was filled, during the pull.
+                    Some(id) if worker.breaker().is_shut() || !worker.has_room().await => {
+                        worker.give_back(stage, id).await;
+                    }
                     Some(id) => worker.take(stage, id, slot, &mut claims).await,
                     None => {}
                 }
@@ -146,6 +148,24 @@ impl<R> Worker<R> {
             }
         }
         false
+    }
+
+    /// False if no more is wanted.
+    async fn until_there_is_room(&self) -> bool {
+        while !self.no_more.is_cancelled() {
+            if self.has_room().await {
+                return true;
+            }
+            self.pause(ROOM_LOOK).await;
+        }
+        false
+    }
+
+    async fn has_room(&self) -> bool {
+        match &self.scratch {
+            Some(scratch) => scratch.has_room().await,
+            None => true,
+        }
     }
 
     /// No attempt is spent on the question.

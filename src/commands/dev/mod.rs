@@ -218,6 +218,7 @@ fn config(
         dispatch: args.worker.dispatch(),
         reconcile: ReconcileConfig::default(),
         scratch: directory.scratch(),
+        scratch_floor_bytes: None,
         media: MediaConfig {
             program: media_program()?,
             limits: args.limits.limits(),

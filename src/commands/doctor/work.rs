@@ -8,39 +8,43 @@ use pipeline::media::cage::Sandbox;
 use pipeline::media::protocol::{Limits, Request, Task};
 use pipeline::media::{Media, MediaConfig, MediaError};
 use pipeline::speech::Speech;
+use pipeline::stages::source::Space;
 use pipeline::video::FailureCause;
-use rustix::fs::statvfs;
 
 use super::report::{Finding, Report};
 use crate::config::{DaemonSettings, SpeechSettings};
 
 /// A source that is worked on lies on scratch, all of it in the end.
 const LITTLE_SPACE: u64 = 10 * GIB;
-const NO_SPACE: u64 = GIB;
+const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const CHILD_DEADLINE: Duration = Duration::from_secs(10);
 const SPEECH_PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) fn scratch(report: &mut Report, settings: &DaemonSettings) -> io::Result<()> {
     let directory = settings.scratch();
-    report.add(match free_bytes(&directory) {
-        Ok(free) => space(&directory, free),
+    report.add(match looked_at(&directory, settings.scratch_floor_bytes()) {
+        Ok(found) => space(&directory, found),
         Err(error) => Finding::fail("scratch", format!("{}: {error}", directory.display()))
             .mend("set CLIPSTREAM_SCRATCH to a directory that this user may write"),
     })
 }
 
-fn free_bytes(directory: &Path) -> io::Result<u64> {
+fn looked_at(directory: &Path, floor_bytes: Option<u64>) -> io::Result<Space> {
     std::fs::create_dir_all(directory)?;
-    let found = statvfs(directory)?;
-    Ok(found.f_bavail * found.f_frsize)
+    Space::of(directory, floor_bytes)
 }
 
-fn space(directory: &Path, free: u64) -> Finding {
-    let mib = free / (1 << 20);
-    let text = format!("{mib} MiB free in {}", directory.display());
+fn space(directory: &Path, found: Space) -> Finding {
+    let Space { free_bytes: free, floor_bytes: floor, .. } = found;
+    let text = format!(
+        "{} MiB free in {}, of which {} must stay so",
+        free / MIB,
+        directory.display(),
+        floor / MIB
+    );
     let remedy = "sources lie there while they are worked on: free some, or set CLIPSTREAM_SCRATCH to a larger disk";
-    if free < NO_SPACE {
+    if free < floor {
         Finding::fail("scratch", text).mend(remedy)
     } else if free < LITTLE_SPACE {
         Finding::warn("scratch", text).mend(remedy)
@@ -113,7 +117,10 @@ mod tests {
 
     #[test]
     fn little_space_is_told_before_there_is_none() {
-        let verdict = |free: u64| format!("{:?}", space(Path::new("/scratch"), free));
+        let verdict = |free_bytes| {
+            let found = Space { total_bytes: 100 * GIB, free_bytes, floor_bytes: GIB };
+            format!("{:?}", space(Path::new("/scratch"), found))
+        };
         assert!(verdict(GIB / 2).contains("Fail"));
         assert!(verdict(5 * GIB).contains("Warn"));
         assert!(verdict(50 * GIB).contains("Ok"));

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use pipeline::db::queues::QueueFigures;
+use pipeline::stages::source::Space;
 use pipeline::storage::EventFigures;
 
 use super::MetricsState;
@@ -32,7 +33,7 @@ pub(super) struct Gathered {
     /// Bytes of sources and of what was made from them.
     pub(super) stored: Option<(u64, u64)>,
     pub(super) events: Option<EventFigures>,
-    pub(super) scratch_free: Option<u64>,
+    pub(super) scratch: Option<Space>,
     pub(super) sandbox: Vec<(&'static str, bool)>,
 }
 
@@ -61,9 +62,8 @@ impl Figures {
             self.events.get("events of MinIO", storage.event_figures()),
         );
         let (queues, quarantined) = queues.unzip();
-        let space = scratch.as_ref().and_then(|path| rustix::fs::statvfs(path).ok());
-        let scratch_free = space.map(|space| space.f_bavail * space.f_frsize);
+        let scratch = scratch.as_ref().and_then(|scratch| scratch.space().ok());
         let sandbox = sandbox.clone();
-        Gathered { report, queues, quarantined, stored, events, scratch_free, sandbox }
+        Gathered { report, queues, quarantined, stored, events, scratch, sandbox }
     }
 }

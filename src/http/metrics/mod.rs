@@ -6,7 +6,6 @@ mod figures;
 mod render;
 
 use std::net::TcpListener;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use actix_web::dev::Server;
 use actix_web::http::header;
 use actix_web::{App, HttpResponse, HttpServer, web};
 use pipeline::db::Db;
+use pipeline::stages::Scratch;
 use pipeline::storage::Storage;
 use tokio::runtime::Handle;
 
@@ -30,7 +30,7 @@ pub struct MetricsState {
     pub storage: Storage,
     pub readiness: Arc<Readiness>,
     /// Whose free space is told, where this process is a worker.
-    pub scratch: Option<PathBuf>,
+    pub scratch: Option<Scratch>,
     /// The layers of the media child's cage and whether they hold, where this process is a worker.
     pub sandbox: Vec<(&'static str, bool)>,
 }

@@ -178,10 +178,16 @@ impl Gathered {
             [([], u64::from(self.report.ready()))],
         )?;
         let up = self.report.checks().map(|c| ([("dependency", c.name)], u64::from(c.works)));
-        page.gauges("clipstream_dependency_up", "Whether this process can use a service", up)?;
-        if let Some(free) = self.scratch_free {
+        page.gauges(
+            "clipstream_dependency_up",
+            "Whether this process can use a service or scratch",
+            up,
+        )?;
+        if let Some(space) = self.scratch {
             let help = "Free space where sources are kept while they are worked on";
-            page.gauges("clipstream_scratch_free_bytes", help, [([], free)])?;
+            page.gauges("clipstream_scratch_free_bytes", help, [([], space.free_bytes)])?;
+            let help = "What must stay free there: below it no job begins";
+            page.gauges("clipstream_scratch_floor_bytes", help, [([], space.floor_bytes)])?;
         }
         let layers =
             self.sandbox.iter().map(|(layer, holds)| ([("layer", *layer)], u64::from(*holds)));
@@ -310,6 +316,11 @@ fn work(page: &mut Page) -> fmt::Result {
         "clipstream_expired_leases",
         "Leases and deadlines that ran out, found by this process",
         [([], metrics::EXPIRED_LEASES.get())],
+    )?;
+    page.counters(
+        "clipstream_scratch_refusals",
+        "Jobs that were given back because scratch had no room for them",
+        [([], metrics::SCRATCH_REFUSALS.get())],
     )?;
     page.counters(
         "clipstream_reconciled_uploads",

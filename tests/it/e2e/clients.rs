@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::support::TestApp;
 
 /// `POST /v1/videos`, then curl with exactly the headers of the answer.
-pub(super) async fn announce_and_put(app: &TestApp, file: &Path) -> Uuid {
+pub(crate) async fn announce_and_put(app: &TestApp, file: &Path) -> Uuid {
     let announced = announce(app, file).await;
     put_with_curl(&announced["upload"], file).await;
     id_of(&announced)

@@ -1,7 +1,7 @@
 //! The real path, end to end, driven by clients that are not ours: curl on the presigned URL, `mc`, boto3.
 
 mod bad_input;
-mod clients;
+pub(crate) mod clients;
 mod faults;
 mod good_input;
 mod sources;
@@ -41,7 +41,7 @@ async fn wait_for(app: &TestApp, id: Uuid, what: &str, holds: impl Fn(&Value) ->
 }
 
 /// Waits for the end, whichever it is.
-async fn end_of(app: &TestApp, id: Uuid) -> Value {
+pub(crate) async fn end_of(app: &TestApp, id: Uuid) -> Value {
     wait_for(app, id, "ended", |video| {
         !matches!(video["state"].as_str(), Some("uploading" | "processing"))
     })

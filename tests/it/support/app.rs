@@ -144,6 +144,7 @@ fn config(
         dispatch: defaults.worker.dispatch(),
         reconcile: ReconcileConfig::default(),
         scratch: world::directory().join("scratch"),
+        scratch_floor_bytes: None,
         media: MediaConfig {
             program: super::clipstream().to_owned(),
             limits: defaults.limits.limits(),

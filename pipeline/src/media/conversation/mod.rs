@@ -334,6 +334,7 @@ const fn is_of_a_file(cause: FailureCause) -> bool {
         | FailureCause::OutputInvalid
         | FailureCause::Dependency
         | FailureCause::WorkerLost
+        | FailureCause::ScratchTooSmall
         | FailureCause::Cancelled => false,
     }
 }

@@ -11,6 +11,8 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -81,13 +83,14 @@ impl Awaited {
 }
 
 impl Blocks {
+    /// With all its room, or not at all. To be called off the runtime's threads.
     pub(super) fn create(
         storage: Storage,
         object: ObjectVersion,
         file: ScratchFile,
     ) -> io::Result<Self> {
         let on_disk = File::options().read(true).write(true).create_new(true).open(file.path())?;
-        on_disk.set_len(object.size_bytes)?;
+        allocate(&on_disk, object.size_bytes)?;
         let count = usize::try_from(object.size_bytes.div_ceil(BLOCK_BYTES));
         let count = count.map_err(|_| io::ErrorKind::FileTooLarge)?;
         let disk = Disk {
@@ -100,19 +103,15 @@ impl Blocks {
         Ok(Self { fetches: Mutex::default(), disk: Arc::new(disk), _file: file })
     }
 
-    /// Whether these are blocks of that object; its size may be another than was believed.
+    /// Whether these are blocks of that object. Of two sizes for one tag storage knows the right one, and says so when
+    /// the first block is fetched.
     pub(super) fn of(&self, object: &ObjectVersion) -> bool {
         let own = &self.disk.object;
-        (&own.key, &own.etag) == (&object.key, &object.etag)
+        (&own.key, &own.etag, own.size_bytes) == (&object.key, &object.etag, object.size_bytes)
     }
 
     pub(super) fn size_bytes(&self) -> u64 {
         self.disk.object.size_bytes
-    }
-
-    pub(super) fn held_bytes(&self) -> u64 {
-        let here = self.disk.blocks().iter().filter(|block| matches!(block, Block::Here)).count();
-        (here as u64 * BLOCK_BYTES).min(self.size_bytes())
     }
 
     /// Nothing if the block is here. If it is missing, its fetch begins, with up to `run` blocks from there on.
@@ -150,6 +149,19 @@ impl Blocks {
                 awaited.here().await?;
             }
         }
+    }
+}
+
+/// From here on the file system keeps this room. One that cannot (NFS before 4.2) gets a sparse file: there a full disk is
+/// met while writing, as an outage.
+fn allocate(file: &File, size_bytes: u64) -> io::Result<()> {
+    if size_bytes == 0 {
+        return Ok(());
+    }
+    let all = || rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size_bytes);
+    match rustix::io::retry_on_intr(all) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(size_bytes),
+        allocated => Ok(allocated?),
     }
 }
 
