@@ -35,7 +35,7 @@ copy_sources() {
 # other packages there, since their paths differ. Shared again when there are other dependencies.
 share_dependencies() {
   local stamp
-  stamp=$scratch/target/$(cat Cargo.lock Cargo.toml pipeline/Cargo.toml rust-toolchain* 2>/dev/null | sha256sum | cut -c1-16)
+  stamp=$scratch/target/$(cat Cargo.lock Cargo.toml pipeline/Cargo.toml | sha256sum | cut -c1-16)
   [ -f "$stamp" ] && return
   say 'sharing the compiled dependencies'
   rm -rf "$scratch/target"
