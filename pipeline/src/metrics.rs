@@ -25,7 +25,7 @@ pub static EXPIRED_LEASES: Counter = Counter::new();
 pub static SCRATCH_REFUSALS: Counter = Counter::new();
 /// Uploads that no event announced.
 pub static RECONCILED: Counter = Counter::new();
-pub static CHILD_ENDS: PerKind<ChildEnd, 4> = PerKind::new();
+pub static CHILD_ENDS: PerKind<ChildEnd, 5> = PerKind::new();
 /// Attempts that were stopped from outside, their media child killed.
 pub static STOPS: PerKind<AttemptStop, 4> = PerKind::new();
 
@@ -53,6 +53,8 @@ pub enum AttemptEnd {
 pub enum ChildEnd {
     /// It died by its own doing.
     Crashed,
+    /// Killed, and not by us.
+    Killed,
     /// Killed: it said nothing for too long.
     Stalled,
     /// Killed: it ran past its deadline.
@@ -110,7 +112,8 @@ impl Kind for AttemptEnd {
 }
 
 impl Kind for ChildEnd {
-    const ALL: &'static [Self] = &[Self::Crashed, Self::Stalled, Self::Deadline, Self::Broken];
+    const ALL: &'static [Self] =
+        &[Self::Crashed, Self::Killed, Self::Stalled, Self::Deadline, Self::Broken];
 
     fn index(self) -> usize {
         self as usize
@@ -119,6 +122,7 @@ impl Kind for ChildEnd {
     fn as_str(self) -> &'static str {
         match self {
             Self::Crashed => "crashed",
+            Self::Killed => "killed",
             Self::Stalled => "stalled",
             Self::Deadline => "deadline",
             Self::Broken => "broken",
@@ -261,12 +265,12 @@ mod tests {
 
     #[test]
     fn each_kind_has_a_counter_of_its_own() {
-        let counters: PerKind<ChildEnd, 4> = PerKind::new();
+        let counters: PerKind<ChildEnd, 5> = PerKind::new();
         for (times, &kind) in ChildEnd::ALL.iter().enumerate() {
             counters[kind].add(times + 1);
         }
         let counted: Vec<u64> = ChildEnd::ALL.iter().map(|&kind| counters[kind].get()).collect();
-        assert_eq!(counted, [1, 2, 3, 4]);
+        assert_eq!(counted, [1, 2, 3, 4, 5]);
         assert_eq!(
             AttemptEnd::ALL.iter().map(|&kind| kind.index()).collect::<Vec<_>>(),
             [0, 1, 2, 3, 4, 5, 6, 7]

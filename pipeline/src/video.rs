@@ -136,7 +136,7 @@ pub enum FailureCause {
     OutputInvalid,
     /// A dependency kept failing in ways that were not outages.
     Dependency,
-    /// Workers were lost on it again and again.
+    /// Workers, or their media children, were killed on it again and again.
     WorkerLost,
     /// The scratch disk of the workers could never hold the source, with nothing else on it.
     ScratchTooSmall,

@@ -110,6 +110,32 @@ async fn an_end_without_a_last_word_is_a_crash() {
 }
 
 #[tokio::test]
+async fn a_death_that_others_caused_is_no_crash() {
+    // What `systemctl stop` does to a whole control group, and a terminal to a process group.
+    for signal in ["TERM", "INT", "HUP"] {
+        let child = ScriptedChild::new().says(&PROGRESS, b"").does(&format!("kill -{signal} $$"));
+        let (_, end) = scripted(&child).await;
+        let Err(MediaError::Io(error)) = end else { panic!("{signal}: {end:?}") };
+        assert!(error.to_string().contains(signal), "{error}");
+    }
+    // What the kernel does when the host is out of memory.
+    let child = ScriptedChild::new().says(&PROGRESS, b"").does("kill -KILL $$");
+    let (_, end) = scripted(&child).await;
+    let Err(MediaError::Killed(text)) = end else { panic!("{end:?}") };
+    assert!(text.contains("SIGKILL") && text.contains("progress"), "{text}");
+}
+
+#[tokio::test]
+async fn our_own_kill_of_a_child_that_fell_silent_does_not_excuse_it() {
+    let child = ScriptedChild::new().says(&PROGRESS, b"").does("exec >&-; exec /bin/sleep 60");
+    let begun = Instant::now();
+    let (_, end) = scripted(&child).await;
+    let Err(MediaError::Crashed(text)) = end else { panic!("{end:?}") };
+    assert!(text.contains("SIGKILL"), "{text}");
+    assert!(begun.elapsed() < PLENTY, "it is not waited for");
+}
+
+#[tokio::test]
 async fn dropping_the_process_leaves_nothing_running() {
     let child = ScriptedChild::new();
     let pids = child.path("pids");

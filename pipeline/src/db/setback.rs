@@ -16,6 +16,8 @@ pub enum Strike {
     Failure,
     /// The media child died by its own doing: `jobs.crashes`.
     Crash,
+    /// The media child was killed, not by its own doing and not by us: `jobs.lost_workers`.
+    Lost,
 }
 
 /// What became of [`Db::retry`].
@@ -148,6 +150,7 @@ impl Db {
         let outcome = match kind {
             Strike::Failure => "failed",
             Strike::Crash => "crashed",
+            Strike::Lost => "lost",
         };
         let setback =
             Setback { outcome, max, delay: Some(delay), cause, detail, only_expired: false };

@@ -6,7 +6,6 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -22,7 +21,7 @@ use super::conversation::{Conversation, name_of};
 use super::cores;
 use super::frames::Frames;
 use super::input::{Input, InputError};
-use super::obituary::{Escaped, Tail, obituary};
+use super::obituary::{Blame, Deathbed, Escaped, Tail, obituary};
 use super::protocol::{Limits, Message, Request, Task};
 use super::serving::{Serving, opening};
 use super::watch::{Overdue, Watch};
@@ -52,6 +51,9 @@ pub enum MediaError {
     /// The child died by its own doing.
     #[error("the media child died: {0}")]
     Crashed(String),
+    /// Somebody killed it, and it was not us: mostly the kernel, for want of memory on the host.
+    #[error("the media child was killed from outside: {0}")]
+    Killed(String),
     #[error("the media child ran past its deadline of {0:?}")]
     DeadlineExceeded(Duration),
     /// The child was alive and its work stood still.
@@ -63,7 +65,7 @@ pub enum MediaError {
     /// This machine does not grant the cage that is asked for. No fault of the file, which was not read.
     #[error("media children are not caged here: {0}")]
     Uncaged(String),
-    /// It could not be started, or a pipe of ours broke.
+    /// It could not be started, a pipe of ours broke, or it was told to end together with us.
     #[error("the media child could not be used: {0}")]
     Io(#[from] io::Error),
 }
@@ -164,6 +166,7 @@ impl Media {
             overdue: None,
             asked_at: None,
             last_said: None,
+            deathbed: Deathbed::default(),
             finished: false,
         })
     }
@@ -196,6 +199,7 @@ pub struct MediaProcess {
     /// When it was asked to end.
     asked_at: Option<Instant>,
     last_said: Option<&'static str>,
+    deathbed: Deathbed,
     finished: bool,
 }
 
@@ -276,13 +280,21 @@ impl MediaProcess {
                 Err(error) => return Err(crashed(format!("it spoke nonsense: {error}"))),
             }
             if self.read_some().await? == 0 {
-                let status = self.end().await;
-                if died_of_its_cpu_limit(status) {
-                    return Err(self.watch.at_deadline().into());
-                }
-                let last_said = self.last_said.unwrap_or("nothing");
-                return Err(crashed(obituary(status, last_said, &self.stderr_tail)));
+                return Err(self.bury().await);
             }
+        }
+    }
+
+    /// What its end without a last word says of the file. Safe to drop and call again.
+    async fn bury(&mut self) -> MediaError {
+        let by_itself = self.deathbed.ended_by_itself(self.group).await;
+        let status = self.end().await;
+        let text = obituary(status, self.last_said.unwrap_or("nothing"), &self.stderr_tail);
+        match Blame::of(status, by_itself) {
+            Blame::File => MediaError::Crashed(text),
+            Blame::CpuLimit => self.watch.at_deadline().into(),
+            Blame::Killer => MediaError::Killed(text),
+            Blame::Stop => io::Error::other(format!("it was told to end: {text}")).into(),
         }
     }
 
@@ -352,15 +364,7 @@ impl MediaProcess {
         self.kill_group();
         let status = timeout(REAP_TIMEOUT, self.child.wait()).await.ok()?.ok();
         // Whatever held stderr open is dead, so its end comes at once.
-        while let Some(stderr) = self.stderr.as_mut() {
-            let mut chunk = [0; 1024];
-            match timeout(REAP_TIMEOUT, stderr.read(&mut chunk)).await {
-                Ok(Ok(length)) if length > 0 => {
-                    self.stderr_tail.push(&chunk[..length]);
-                }
-                _ => self.stderr = None,
-            }
-        }
+        self.stderr_tail.read_to_end(&mut self.stderr, REAP_TIMEOUT).await;
         status
     }
 
@@ -389,10 +393,6 @@ async fn read_optional(from: Option<&mut ChildStderr>, chunk: &mut [u8]) -> io::
         Some(stderr) => stderr.read(chunk).await,
         None => std::future::pending().await,
     }
-}
-
-fn died_of_its_cpu_limit(status: Option<ExitStatus>) -> bool {
-    status.and_then(|status| status.signal()) == Some(Signal::XCPU.as_raw())
 }
 
 fn crashed(what: impl Into<String>) -> MediaError {

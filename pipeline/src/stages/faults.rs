@@ -81,6 +81,7 @@ impl From<MediaError> for StageError {
             MediaError::Failed { cause: FailureCause::Internal, detail } => Self::internal(detail),
             MediaError::Failed { cause, detail } => Self::Fail { cause, detail },
             MediaError::Crashed(detail) => Self::Crashed(detail),
+            MediaError::Killed(_) => Self::Killed(error.to_string()),
             // Both can be the machine's fault, too busy for hours of work or for a short check at its end: tried again,
             // and each try counts.
             MediaError::DeadlineExceeded(deadline) => Self::Retry {
@@ -127,6 +128,7 @@ fn count(error: &MediaError) {
         // It ended by itself, and well: the file is at fault, or whoever has the file.
         MediaError::Failed { .. } | MediaError::Input(_) => return,
         MediaError::Crashed(_) => ChildEnd::Crashed,
+        MediaError::Killed(_) => ChildEnd::Killed,
         MediaError::DeadlineExceeded(_) => ChildEnd::Deadline,
         MediaError::Stalled(_) => ChildEnd::Stalled,
         MediaError::Uncaged(_) | MediaError::Io(_) => ChildEnd::Broken,

@@ -168,6 +168,9 @@ pub enum StageError {
     /// The media child died; counted in `crashes`.
     #[error("media crashed: {0}")]
     Crashed(String),
+    /// Somebody killed the media child, and it was not us: counted in `lost_workers`, as if the worker had gone with it.
+    #[error("{0}")]
+    Killed(String),
     /// A dependency is away; nothing is counted.
     #[error("{0}")]
     Outage(String),

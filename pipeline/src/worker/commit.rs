@@ -176,7 +176,7 @@ impl Settler<'_> {
         }
     }
 
-    /// Only the holder of an attempt writes how it ended; only the sweep writes `lost`, and an operator `cancelled`.
+    /// Only the holder of an attempt writes how it ended. But `lost` may be the sweep's, and `cancelled` is an operator's.
     async fn own_outcome(&self) -> Result<Settled, DbError> {
         Ok(match self.db.attempt_outcome(&self.hold.lease).await?.as_deref() {
             None | Some("lost" | "cancelled") => Settled::Stale,

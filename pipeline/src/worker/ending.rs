@@ -6,7 +6,9 @@ use tokio::task::JoinError;
 
 use super::held::Stop;
 use crate::db::Strike;
-use crate::retry::{MAX_CRASHES, MAX_DEADLINES, MAX_FAILURES, job_delay, outage_delay};
+use crate::retry::{
+    MAX_CRASHES, MAX_DEADLINES, MAX_FAILURES, MAX_LOST_WORKERS, job_delay, outage_delay,
+};
 use crate::stages::{Outcome, StageError};
 use crate::steering::is_steering;
 use crate::video::FailureCause;
@@ -89,6 +91,13 @@ impl Ending {
                 strike: Strike::Crash,
                 max: MAX_CRASHES,
                 delay: job_delay(past.crashes + 1),
+            },
+            StageError::Killed(detail) => Self::Retry {
+                cause: FailureCause::WorkerLost,
+                detail: storable(&detail),
+                strike: Strike::Lost,
+                max: MAX_LOST_WORKERS,
+                delay: job_delay(past.others + 1),
             },
             StageError::Outage(detail) => Self::released(&detail, outage_delay(past.others)),
             // It keeps its place in the line: by the time there is room here, it is the first again.
@@ -217,6 +226,10 @@ mod tests {
         };
         assert_eq!(max_of(None, retry()), (Strike::Failure, 5));
         assert_eq!(max_of(None, StageError::Crashed("signal 11".into())), (Strike::Crash, 3));
+        assert_eq!(
+            max_of(None, StageError::Killed("signal 9".into())),
+            (Strike::Lost, MAX_LOST_WORKERS)
+        );
         assert_eq!(max_of(Some(Stop::Deadline), StageError::Stopped), (Strike::Failure, 2));
     }
 

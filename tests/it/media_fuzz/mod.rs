@@ -114,6 +114,7 @@ fn outcome(ended: &Ended) -> String {
         Ok(()) => "done".into(),
         Err(MediaError::Failed { cause, .. }) => cause.to_string(),
         Err(MediaError::Crashed(_)) => "crashed".into(),
+        Err(MediaError::Killed(_)) => "killed".into(),
         Err(MediaError::DeadlineExceeded(_)) => "deadline exceeded".into(),
         Err(MediaError::Stalled(_)) => "stalled".into(),
         Err(MediaError::Input(_)) => "input away".into(),

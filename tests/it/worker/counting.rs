@@ -67,6 +67,24 @@ async fn crashes_of_the_child_have_a_count_of_their_own() {
 }
 
 #[tokio::test]
+async fn a_child_that_was_killed_from_outside_counts_with_the_lost_workers() {
+    let mut world = World::new().await;
+    let video = world.upload().await;
+    world.execute("update jobs set crashes = 2, failures = 4, lost_workers = 18").await;
+    world.start(WorkerConfig::default(), |_| async { Err(StageError::Killed("signal 9".into())) });
+    let lost = || async { world.outcomes(video).await == [Some("lost".into())] };
+    until("it is counted", lost).await;
+    let job = world.first_job(video).await;
+    assert_eq!((job.state.as_str(), job.crashes, job.failures), ("pending", 2, 4));
+    assert_eq!(job.lost_workers, 19);
+    world.execute("update jobs set run_at = now()").await;
+    until("failed", || async { world.video_state(video).await == "failed" }).await;
+    let job = world.first_job(video).await;
+    assert_eq!((job.lost_workers, job.failure_cause.as_deref()), (20, Some("worker_lost")));
+    world.stop_workers().await;
+}
+
+#[tokio::test]
 async fn an_outage_is_waited_for_and_not_counted() {
     let mut world = World::new().await;
     let video = world.upload().await;
