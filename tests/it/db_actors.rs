@@ -132,6 +132,13 @@ pub(crate) async fn everything(pool: &PgPool) -> Value {
     .expect("a dump")
 }
 
+/// A sweep that nothing holds up: what it took back.
+pub(crate) async fn sweep(db: &Db, max_lost: i32) -> Vec<JobId> {
+    let swept = db.sweep(max_lost).await.expect("a sweep");
+    assert!(swept.held_up.is_none(), "{:?}", swept.held_up);
+    swept.taken_back.into_iter().map(|taken| taken.job).collect()
+}
+
 /// Makes every job due that waits for a time, as if the time had passed.
 pub(crate) async fn let_time_pass(pool: &PgPool) {
     sqlx::query("update jobs set run_at = now() where state = 'pending' and run_at > now()")

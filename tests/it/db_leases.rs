@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pipeline::db::{Commit, Db, DbError, DuplicateCommit, Retried, Strike};
+use pipeline::db::{Commit, Db, DbError, DuplicateCommit, Kept, Retried, Strike};
 use pipeline::job::{JobId, Lease, WorkerId};
 use pipeline::stage::Stage;
 use pipeline::video::{FailureCause, VideoId};
@@ -186,7 +186,8 @@ async fn a_heartbeat_extends_what_is_held_and_names_only_that() {
 
     let held = db.heartbeat(worker, &leases, LEASE * 2).await.expect("a list");
 
-    assert_eq!(held, [leases[0].job]);
+    let kept = Kept { job: leases[0].job, attempt: leases[0].attempt, renewed: true };
+    assert_eq!(held, [kept]);
     let after = job_row(test.pool(), leases[0].job).await["lease_until"].clone();
     assert!(after.as_str() > before.as_str(), "{before} → {after}");
     assert!(db.heartbeat(worker, &[], LEASE).await.expect("a list").is_empty());

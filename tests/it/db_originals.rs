@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use crate::db_actors::{
-    PATIENCE, arrived, claimed, complete, facts, job_row, let_time_pass, ready, row, state,
+    PATIENCE, arrived, claimed, complete, facts, job_row, let_time_pass, ready, row, state, sweep,
     until_blocked,
 };
 use crate::support::{TestDatabase, database};
@@ -304,7 +304,7 @@ async fn a_sleeper_whose_bell_was_missed_is_woken_by_the_sweep() {
         .await
         .expect("put to sleep");
 
-    assert_eq!(test.db.sweep(3).await.expect("a sweep"), []);
+    assert_eq!(sweep(&test.db, 3).await, []);
 
     assert!(is_due(&test, &copy).await);
 }

@@ -10,6 +10,7 @@ mod db_dispatch;
 mod db_finish;
 mod db_intake;
 mod db_leases;
+mod db_locks;
 mod db_machine;
 mod db_operators;
 mod db_originals;

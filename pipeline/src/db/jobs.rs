@@ -23,6 +23,15 @@ pub struct Claim {
     pub waited: Duration,
 }
 
+/// A lease that a heartbeat found still held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    pub job: JobId,
+    pub attempt: i32,
+    /// False: somebody else's transaction holds the row. Ours as far as is known, and to be asked for again soon.
+    pub renewed: bool,
+}
+
 #[derive(sqlx::FromRow)]
 struct ClaimRow {
     video_id: Uuid,
@@ -41,7 +50,8 @@ struct ClaimRow {
 
 impl Db {
     /// Takes a pending job that is due. `None`: somebody else has it, it is not due, it has ended, its queue is paused,
-    /// or there is no such job; the hint that named it can be thrown away.
+    /// or there is no such job; the hint that named it can be thrown away. Also `None`: a transaction holds its row.
+    /// Nobody waits for that, or the id would stop one worker after another; diff brings it back.
     ///
     /// A job whose video has failed meanwhile is cancelled here: the statement that failed the video skips rows that
     /// are locked at that moment, and this is where they are caught. Its state is asked twice: a rerun may have committed
@@ -62,7 +72,7 @@ impl Db {
                  from jobs j join videos v on v.id = j.video_id
                 where j.id = $1 and j.state = 'pending' and j.run_at <= now()
                   and not exists (select 1 from paused_queues p where p.stage = j.stage)
-                  for update of j),
+                  for update of j skip locked),
              cancelled as (
                update jobs j
                   set state = 'cancelled', finished_at = now(), dispatched_at = null, waits_for = null
@@ -90,31 +100,40 @@ impl Db {
         row.map(|row| row.into_claim(job, worker)).transpose()
     }
 
-    /// Extends the leases of a worker, all in one statement. Returns the jobs it still holds: the others are lost, or
-    /// past their deadline, and their work must stop. Gives up early enough to be sent again before `lease` ends.
+    /// Extends the leases of a worker, all in one statement. Returns what it still holds: the others are lost, or past
+    /// their deadline, and their work must stop. Gives up early enough to be sent again before `lease` ends, and waits
+    /// for no row: one that is locked must not cost the leases of all others.
     #[tracing::instrument(name = "db.jobs.heartbeat", skip_all)]
     pub async fn heartbeat(
         &self,
         worker: WorkerId,
         leases: &[Lease],
         lease: Duration,
-    ) -> Result<Vec<JobId>, DbError> {
+    ) -> Result<Vec<Kept>, DbError> {
         let ids: Vec<Uuid> = leases.iter().map(|lease| lease.job.0).collect();
         let attempts: Vec<i32> = leases.iter().map(|lease| lease.attempt).collect();
-        let renewed = sqlx::query_scalar(
-            "update jobs j set lease_until = now() + make_interval(secs => $4)
-               from unnest($1::uuid[], $2::int[]) as h(id, attempt)
-              where j.id = h.id and j.attempt = h.attempt and j.worker = $3
-                and j.state = 'running' and now() < j.deadline_at
-             returning j.id",
+        let asked = sqlx::query_as(
+            "with h as (select * from unnest($1::uuid[], $2::int[]) as h(id, attempt)),
+             free as (
+               select j.id from jobs j join h using (id, attempt)
+                where j.worker = $3 and j.state = 'running' and now() < j.deadline_at
+                  for no key update of j skip locked),
+             renewed as (
+               update jobs j set lease_until = now() + make_interval(secs => $4)
+                 from free where j.id = free.id
+               returning j.id)
+             select j.id, j.attempt, r.id is not null
+               from jobs j join h using (id, attempt) left join renewed r on r.id = j.id
+              where j.worker = $3 and j.state = 'running' and now() < j.deadline_at",
         )
         .bind(ids)
         .bind(attempts)
         .bind(worker.0)
         .bind(seconds(lease))
-        .fetch_all(self.pool());
-        let kept: Vec<Uuid> = answered(lease / 3, renewed).await?;
-        Ok(kept.into_iter().map(JobId).collect())
+        .fetch_all(&self.heartbeats);
+        let kept: Vec<(Uuid, i32, bool)> = answered(lease / 3, asked).await?;
+        let kept = kept.into_iter();
+        Ok(kept.map(|(id, attempt, renewed)| Kept { job: JobId(id), attempt, renewed }).collect())
     }
 
     /// How far the attempt is, 0 to 1. Values outside are pulled in.

@@ -50,12 +50,13 @@ pub use duplicates::DuplicateCommit;
 pub use error::DbError;
 pub use finish::Commit;
 pub use intake::{Accepted, Announcer};
-pub use jobs::Claim;
+pub use jobs::{Claim, Kept};
 pub use leftovers::{Announced, Uncollected};
 pub use operators::Ordered;
 pub use schema::SchemaMismatch;
 pub use setback::{Retried, Strike};
 pub use shares::Share;
+pub use sweep::{Swept, TakenBack};
 
 /// Longest wait for a free connection, well below what the sender of a webhook waits for its answer.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -63,11 +64,15 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for a sign of life of a connection that comes back to the pool.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
+/// Connections for heartbeats alone, beside those that everything else may use up: a burst of webhooks must not cost a
+/// lease. One renews, one is there for a second worker or while the first is replaced.
+const HEARTBEAT_CONNECTIONS: u32 = 2;
 
 /// A pool of connections. Cheap to clone; never prints the URL.
 #[derive(Clone)]
 pub struct Db {
     pool: PgPool,
+    heartbeats: PgPool,
     jobs_due: Arc<Notify>,
 }
 
@@ -80,23 +85,11 @@ impl Db {
             ("lock_timeout", "2s"),
             ("idle_in_transaction_session_timeout", "10s"),
         ]);
-        let pool = PgPoolOptions::new()
-            .max_connections(max_connections)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .test_before_acquire(true)
-            // Nothing here opens a transaction. A connection that is in one all the same is not given to anybody else.
-            // One that no longer answers is thrown away here: the pool's own ping would keep its place without an end.
-            .after_release(|connection, _| {
-                Box::pin(async move {
-                    if connection.is_in_transaction() {
-                        return Ok(false);
-                    }
-                    answered(PING_TIMEOUT, connection.ping()).await?;
-                    Ok(true)
-                })
-            })
-            .connect_lazy_with(options);
-        Ok(Self { pool, jobs_due: Arc::new(Notify::new()) })
+        Ok(Self {
+            pool: pool(max_connections, options.clone()),
+            heartbeats: pool(HEARTBEAT_CONNECTIONS, options),
+            jobs_due: Arc::new(Notify::new()),
+        })
     }
 
     /// One round trip.
@@ -119,10 +112,29 @@ impl Db {
         }
     }
 
-    /// What every statement runs on.
+    /// What every statement runs on, but for the heartbeat.
     pub(in crate::db) fn pool(&self) -> Bounded<'_> {
         Bounded(&self.pool)
     }
+}
+
+fn pool(max_connections: u32, options: PgConnectOptions) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(true)
+        // Nothing here opens a transaction. A connection that is in one all the same is not given to anybody else.
+        // One that no longer answers is thrown away here: the pool's own ping would keep its place without an end.
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                if connection.is_in_transaction() {
+                    return Ok(false);
+                }
+                answered(PING_TIMEOUT, connection.ping()).await?;
+                Ok(true)
+            })
+        })
+        .connect_lazy_with(options)
 }
 
 /// Neither our text nor the parser's quotes the URL, which holds a password.

@@ -8,10 +8,28 @@ use super::setback::{Retried, Setback};
 use super::{Db, DbError};
 use crate::job::{JobId, Lease, WorkerId};
 use crate::retry::job_delay;
+use crate::stage::Stage;
 use crate::video::{FailureCause, OwnerId, VideoId};
 
 /// At most so many in one sweep, so that a sweep after an outage of everything stays short; the next goes on.
 const BATCH: i64 = 500;
+
+/// What a sweep did.
+#[derive(Debug, Default)]
+pub struct Swept {
+    pub taken_back: Vec<TakenBack>,
+    /// Why the first of those that it had to leave to the next sweep could not be taken back.
+    pub held_up: Option<DbError>,
+}
+
+/// A job that was taken from a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TakenBack {
+    pub job: JobId,
+    pub stage: Stage,
+    /// It was the last try.
+    pub dead: bool,
+}
 
 #[derive(sqlx::FromRow)]
 struct ExpiredRow {
@@ -28,35 +46,52 @@ struct ExpiredRow {
 impl Db {
     /// Takes back every job whose lease or deadline has run out: pending at its old place in the line, or dead at lost
     /// worker number `max_lost`. From the second loss on it waits longer each time, so that a bad hour of machines or
-    /// network does not use up all its tries. Then wakes sleepers whose original has ended. Returns what it took back.
+    /// network does not use up all its tries. Then wakes sleepers whose original has ended.
     ///
     /// One statement per job and not one for all: a dead job changes its video, and two sweeps that lock several videos
-    /// in different orders would end in a deadlock.
+    /// in different orders would end in a deadlock. And a row that cannot be taken back (somebody's open transaction
+    /// holds it, or no version of ours wrote it) would keep all others from it.
     #[tracing::instrument(name = "db.jobs.sweep", skip_all)]
-    pub async fn sweep(&self, max_lost: i32) -> Result<Vec<JobId>, DbError> {
-        let mut taken_back = Vec::new();
+    pub async fn sweep(&self, max_lost: i32) -> Result<Swept, DbError> {
+        let mut swept = Swept::default();
         for expired in self.expired().await? {
-            let (cause, detail) = if expired.lease_ended {
-                (FailureCause::WorkerLost, "its worker stopped renewing the lease")
-            } else {
-                (FailureCause::DeadlineExceeded, "the attempt ran past its deadline")
-            };
-            let delay = (expired.lost_workers > 0).then(|| job_delay(expired.lost_workers));
-            let lease = expired.into_lease()?;
-            let setback = Setback {
-                outcome: "lost",
-                max: max_lost,
-                delay,
-                cause,
-                detail,
-                only_expired: true,
-            };
-            if self.set_back(&lease, &setback).await? != Retried::Stale {
-                taken_back.push(lease.job);
+            match self.take_back(expired, max_lost).await {
+                Ok(taken_back) => swept.taken_back.extend(taken_back),
+                Err(error) => {
+                    if error.is_outage() && self.ping().await.is_err() {
+                        // It is about no row: the others would wait for their time-outs one by one.
+                        return Ok(Swept { held_up: Some(error), ..swept });
+                    }
+                    swept.held_up.get_or_insert(error);
+                }
             }
         }
-        self.wake_sleepers().await?;
-        Ok(taken_back)
+        if let Err(error) = self.wake_sleepers().await {
+            swept.held_up.get_or_insert(error);
+        }
+        Ok(swept)
+    }
+
+    async fn take_back(
+        &self,
+        expired: ExpiredRow,
+        max_lost: i32,
+    ) -> Result<Option<TakenBack>, DbError> {
+        let (cause, detail) = if expired.lease_ended {
+            (FailureCause::WorkerLost, "its worker stopped renewing the lease")
+        } else {
+            (FailureCause::DeadlineExceeded, "the attempt ran past its deadline")
+        };
+        let delay = (expired.lost_workers > 0).then(|| job_delay(expired.lost_workers));
+        let lease = expired.into_lease()?;
+        let setback =
+            Setback { outcome: "lost", max: max_lost, delay, cause, detail, only_expired: true };
+        let (job, stage) = (lease.job, lease.stage);
+        Ok(match self.set_back(&lease, &setback).await? {
+            Retried::Again => Some(TakenBack { job, stage, dead: false }),
+            Retried::Dead => Some(TakenBack { job, stage, dead: true }),
+            Retried::Stale => None,
+        })
     }
 
     async fn expired(&self) -> Result<Vec<ExpiredRow>, DbError> {

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::{Dispatcher, Held};
+use crate::db::TakenBack;
 use crate::job::JobId;
-use crate::metrics;
+use crate::metrics::{self, AttemptEnd};
 use crate::retry::MAX_LOST_WORKERS;
 use crate::stage::Stage;
 
@@ -32,11 +33,18 @@ impl Dispatcher {
 
     /// Takes back jobs whose worker is gone, by the database's clock.
     pub(super) async fn sweep(&self) -> Result<(), Held> {
-        for job in self.db.sweep(MAX_LOST_WORKERS).await? {
+        let swept = self.db.sweep(MAX_LOST_WORKERS).await?;
+        for TakenBack { job, stage, dead } in swept.taken_back {
             metrics::EXPIRED_LEASES.add(1);
-            tracing::warn!(job.id = %job, "lease ran out: its worker is gone or stuck");
+            if dead {
+                // Its worker is in no position to count it.
+                metrics::ATTEMPTS[stage][AttemptEnd::Dead].add(1);
+                tracing::warn!(job.id = %job, %stage, "lease ran out once too often: job is dead");
+            } else {
+                tracing::warn!(job.id = %job, %stage, "lease ran out: its worker is gone or stuck");
+            }
         }
-        Ok(())
+        swept.held_up.map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// Returns to the queues what dead workers had taken.

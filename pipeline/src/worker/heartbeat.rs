@@ -21,8 +21,11 @@ pub(super) async fn renew<R>(worker: Arc<Worker<R>>, ended: CancellationToken) {
         let mut pause = period;
         if !leases.is_empty() {
             match worker.db.heartbeat(worker.id, &leases, worker.held.lease()).await {
-                Ok(still_ours) => {
-                    worker.held.renewed(&leases, &still_ours, sent_at);
+                Ok(kept) => {
+                    worker.held.renewed(&leases, &kept, sent_at);
+                    if kept.iter().any(|kept| !kept.renewed) {
+                        pause = period / 10;
+                    }
                     if outage.worked() {
                         tracing::info!(worker.id = %worker.id, "heartbeats arrive again");
                     }

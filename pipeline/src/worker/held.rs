@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::db::Kept;
 use crate::job::{JobId, Lease};
 use crate::metrics::{self, AttemptStop};
 
@@ -94,15 +95,17 @@ impl Held {
         self.entries().values().map(|entry| entry.lease).collect()
     }
 
-    /// Takes in the answer to a heartbeat for `asked`, sent at `sent_at`: whatever is not in `still_ours` is lost.
-    pub(super) fn renewed(&self, asked: &[Lease], still_ours: &[JobId], sent_at: Instant) {
+    /// Takes in the answer to a heartbeat for `asked`, sent at `sent_at`: whatever is not in `kept` is lost, and what is
+    /// kept without being renewed goes on for as long as its last renewal allows.
+    pub(super) fn renewed(&self, asked: &[Lease], kept: &[Kept], sent_at: Instant) {
         let mut entries = self.entries();
         for lease in asked {
-            let Some(entry) = entries.get_mut(&(lease.job, lease.attempt)) else { continue };
-            if still_ours.contains(&lease.job) {
-                entry.renewed_at = sent_at;
-            } else {
-                entry.switch.stop(Stop::LeaseLost);
+            let attempt = (lease.job, lease.attempt);
+            let Some(entry) = entries.get_mut(&attempt) else { continue };
+            match kept.iter().find(|kept| (kept.job, kept.attempt) == attempt) {
+                Some(Kept { renewed: true, .. }) => entry.renewed_at = sent_at,
+                Some(Kept { renewed: false, .. }) => {}
+                None => entry.switch.stop(Stop::LeaseLost),
             }
         }
     }
@@ -198,6 +201,10 @@ mod tests {
         Arc::new(Held::new(Duration::from_secs(15)))
     }
 
+    fn kept(hold: &Hold, renewed: bool) -> Kept {
+        Kept { job: hold.lease.job, attempt: hold.lease.attempt, renewed }
+    }
+
     #[test]
     fn a_lease_without_renewal_is_given_up_before_it_ends() {
         let (leases, start) = (held(), Instant::now());
@@ -219,7 +226,8 @@ mod tests {
         let (leases, start) = (held(), Instant::now());
         let second = |n| start + Duration::from_secs(n);
         let hold = leases.hold(lease(1), start);
-        leases.renewed(&[hold.lease], &[hold.lease.job], second(5));
+        leases.renewed(&[hold.lease], &[kept(&hold, true)], second(5));
+        leases.renewed(&[hold.lease], &[kept(&hold, false)], second(10));
         leases.stop_unrenewed(second(16));
         assert_eq!(hold.stopped(), None);
         leases.stop_unrenewed(second(17));
@@ -229,14 +237,17 @@ mod tests {
     #[test]
     fn what_a_heartbeat_does_not_confirm_is_lost() {
         let leases = held();
-        let [kept, lost] = [lease(1), lease(1)].map(|lease| leases.hold(lease, Instant::now()));
-        let asked = [kept.lease, lost.lease];
+        let first = lease(1);
+        let [ours, lost] = [first, lease(1)].map(|lease| leases.hold(lease, Instant::now()));
+        // Claimed by us again, before it was known that the row had gone to a later attempt.
+        let older = leases.hold(Lease { attempt: 0, ..first }, Instant::now());
+        let asked = [ours.lease, lost.lease, older.lease];
         // Claimed after the heartbeat was sent: nobody asked for it.
         let late = leases.hold(lease(1), Instant::now());
-        leases.renewed(&asked, &[kept.lease.job], Instant::now());
+        leases.renewed(&asked, &[kept(&ours, true)], Instant::now());
         assert_eq!(
-            [kept.stopped(), lost.stopped(), late.stopped()],
-            [None, Some(Stop::LeaseLost), None]
+            [&ours, &lost, &older, &late].map(Hold::stopped),
+            [None, Some(Stop::LeaseLost), Some(Stop::LeaseLost), None]
         );
     }
 
