@@ -54,10 +54,10 @@ fuzz-media: ## Damaged files through the real media child. FUZZ_RUNS=500 FUZZ_SE
 	@FUZZ_RUNS=$${FUZZ_RUNS:-500} cargo test --workspace --test it -- media_fuzz --nocapture
 
 chaos: ## Every fault at full scale, about 35 minutes; writes bench/results. CHAOS_SEED replays, CHAOS_SCALE=0.05 is quick
-	@scripts/setup.sh demo
+	@scripts/setup.sh chaos
 	@CHAOS_SCALE=$${CHAOS_SCALE:-1} CHAOS_LEASE_SECONDS=$${CHAOS_LEASE_SECONDS:-15} \
 		CHAOS_WORLDS=$${CHAOS_WORLDS:-3} CHAOS_REPORT=$(CURDIR)/bench/results cargo test --workspace --test chaos
 
 mutants: ## Plant each known bug in a copy and see the faults turn red; writes bench/results
-	@scripts/setup.sh demo
+	@scripts/setup.sh chaos
 	@scripts/mutants.sh all

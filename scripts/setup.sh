@@ -3,7 +3,8 @@
 # Run again at any time: with everything in place it takes about a second. Used by `make demo` and `make test`.
 #
 #   scripts/setup.sh          what building and the demo need
-#   scripts/setup.sh test     also what the tests and linters need
+#   scripts/setup.sh chaos    also what the faults need
+#   scripts/setup.sh test     also what the other tests and the linters need
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -33,6 +34,7 @@ packages=(
   ffmpeg flite                      # make the clips of the demo and the tests
   curl ca-certificates python3 python3-venv python3-pip
 )
+[ "$what" != demo ] && packages+=(libfaketime) # processes whose clock is wrong
 [ "$what" = test ] && packages+=(yamllint shellcheck)
 
 as_root() {

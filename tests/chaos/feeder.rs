@@ -73,22 +73,45 @@ impl Feeder {
 
     async fn upload_one(&self, fault: Fault, extension: &'static str) {
         let number = self.next.fetch_add(1, Ordering::SeqCst);
+        let body = vec![b'.'; usize::try_from(number).expect("a size")];
+        self.hand_in(fault, number, extension, body).await;
+    }
+
+    /// A file of the caller's. Returns its key.
+    pub(crate) async fn upload_file(
+        &self,
+        fault: Fault,
+        extension: &'static str,
+        body: Vec<u8>,
+    ) -> String {
+        let number = self.next.fetch_add(1, Ordering::SeqCst);
+        self.hand_in(fault, number, extension, body).await
+    }
+
+    async fn hand_in(
+        &self,
+        fault: Fault,
+        number: u64,
+        extension: &'static str,
+        body: Vec<u8>,
+    ) -> String {
         let mut dice = fastrand::Rng::with_seed(self.seed ^ number.rotate_left(32));
         let key = StorageKey::Source { video: VideoId::new(), extension };
-        let body = vec![b'.'; usize::try_from(number).expect("a size")];
+        let size_bytes = body.len() as u64;
         let announced = fault != Fault::Unheard;
         self.expect(&key.to_string(), fault, announced).await;
         let etag = self.put(&key, body).await;
         if announced {
-            let event = event(&key.to_string(), &etag, number);
+            let event = event(&key.to_string(), &etag, size_bytes);
             let deliveries = (0..dice.usize(1..=3)).map(|_| self.deliver(&event, dice.usize(..)));
             let deliveries: Vec<_> = deliveries.collect();
             let races = dice.bool();
             let key = key.to_string();
-            let reconciled = self.reconcile(&key, &etag, number, races);
+            let reconciled = self.reconcile(&key, &etag, size_bytes, races);
             tokio::join!(join_all(deliveries), reconciled);
             self.check(&key).await;
         }
+        key.to_string()
     }
 
     /// Written down before it is there: the verdict goes by this.

@@ -4,10 +4,13 @@
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::proxy::{Proxy, Wire};
 use crate::services::{BUCKET, Services};
@@ -26,6 +29,8 @@ pub(crate) enum Role {
     Worker,
     /// `clipstream serve` with the webhook, the dispatcher and the reconciler.
     Daemon,
+    /// `clipstream serve` with the worker too, and real stages.
+    Whole,
 }
 
 /// Settings of a run that processes must know.
@@ -34,6 +39,7 @@ pub(crate) struct Settings {
     pub(crate) lease: Duration,
     pub(crate) workers: usize,
     pub(crate) daemons: usize,
+    pub(crate) wholes: usize,
     /// The boundaries at which processes are killed.
     pub(crate) steps: Vec<&'static Step>,
 }
@@ -50,6 +56,8 @@ pub(crate) struct Member {
     pub(crate) port: u16,
     environment: Vec<(&'static str, String)>,
     log: PathBuf,
+    /// How many minutes its clock is off, from its next start on.
+    clock_minutes: AtomicI32,
     process: Mutex<Option<Running>>,
 }
 
@@ -66,7 +74,8 @@ impl Fleet {
     /// Everybody's proxies, and then their processes.
     pub(crate) async fn start(services: &Services, settings: &Settings, directory: &Path) -> Self {
         let roles = std::iter::repeat_n(Role::Worker, settings.workers)
-            .chain(std::iter::repeat_n(Role::Daemon, settings.daemons));
+            .chain(std::iter::repeat_n(Role::Daemon, settings.daemons))
+            .chain(std::iter::repeat_n(Role::Whole, settings.wholes));
         let mut members = Vec::new();
         for (number, role) in roles.enumerate() {
             members.push(Member::new(number, role, services, settings, directory).await);
@@ -78,7 +87,7 @@ impl Fleet {
 
     /// Names of everybody, to be made known to Postgres before they come.
     pub(crate) fn names(settings: &Settings) -> Vec<String> {
-        (0..settings.workers + settings.daemons).map(name).collect()
+        (0..settings.workers + settings.daemons + settings.wholes).map(name).collect()
     }
 
     pub(crate) fn of(&self, role: Role) -> Vec<&Member> {
@@ -137,6 +146,10 @@ impl Member {
         let port = clipstream::supervisor::free_port().expect("a port");
         let storage = services.storage_config(minio.port());
         let scratch = directory.join("scratch").join(&name);
+        let roles = match role {
+            Role::Whole => "webhook,dispatch,worker",
+            Role::Worker | Role::Daemon => "webhook,dispatch",
+        };
         let environment = vec![
             ("DATABASE_URL", services.postgres_url(&name, postgres.port())),
             ("REDIS_URL", services.redis_url(redis.port())),
@@ -148,7 +161,7 @@ impl Member {
             ("API_HOST", "127.0.0.1".to_owned()),
             ("API_PORT", port.to_string()),
             ("METRICS_PORT", "0".to_owned()),
-            ("CLIPSTREAM_ROLES", "webhook,dispatch".to_owned()),
+            ("CLIPSTREAM_ROLES", roles.to_owned()),
             ("CLIPSTREAM_RECONCILE_SECONDS", "5".to_owned()),
             ("CLIPSTREAM_LEASE_SECONDS", settings.lease.as_secs().to_string()),
             ("CLIPSTREAM_SCRATCH", scratch.display().to_string()),
@@ -158,8 +171,8 @@ impl Member {
             ("CHAOS_BEATS", directory.join(format!("{name}.beats")).display().to_string()),
         ];
         let log = directory.join(format!("{name}.log"));
-        let process = Mutex::default();
-        Self { name, role, postgres, redis, minio, port, environment, log, process }
+        let (clock_minutes, process) = (AtomicI32::default(), Mutex::default());
+        Self { name, role, postgres, redis, minio, port, environment, log, clock_minutes, process }
     }
 
     /// Replaces whatever was in this place.
@@ -178,10 +191,11 @@ impl Member {
             Role::Worker => {
                 command.arg(std::env::current_exe().expect("our own path")).arg(crate::WORKER);
             }
-            Role::Daemon => {
+            Role::Daemon | Role::Whole => {
                 command.arg(env!("CARGO_BIN_EXE_clipstream")).arg("serve");
             }
         }
+        command.envs(self.wrong_clock());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         for name in ["PATH", "HOME", "TMPDIR"] {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
@@ -202,6 +216,39 @@ impl Member {
                 None => self.start(),
             }
         }
+    }
+
+    /// From its next start on.
+    pub(crate) fn set_clock(&self, minutes: i32) {
+        self.clock_minutes.store(minutes, Ordering::SeqCst);
+    }
+
+    /// Only the wall clock is wrong: one that measures durations cannot jump.
+    fn wrong_clock(&self) -> Vec<(&'static str, String)> {
+        let minutes = self.clock_minutes.load(Ordering::SeqCst);
+        if minutes == 0 {
+            return Vec::new();
+        }
+        let library =
+            format!("/usr/lib/{}-linux-gnu/faketime/libfaketimeMT.so.1", std::env::consts::ARCH);
+        assert!(Path::new(&library).exists(), "{library} is missing: scripts/setup.sh installs it");
+        vec![
+            ("LD_PRELOAD", library),
+            ("FAKETIME", format!("{minutes:+}m")),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+            ("NO_FAKE_STAT", "1".to_owned()),
+        ]
+    }
+
+    /// What time it was for itself when it last wrote a line.
+    pub(crate) fn last_word_at(&self) -> Option<OffsetDateTime> {
+        let log = fs::read_to_string(&self.log).ok()?;
+        let line: serde_json::Value = serde_json::from_str(log.lines().next_back()?).ok()?;
+        OffsetDateTime::parse(line["timestamp"].as_str()?, &Rfc3339).ok()
+    }
+
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.process().as_ref().map(|running| running.child.id())
     }
 
     fn age(&self) -> Option<Duration> {

@@ -27,6 +27,10 @@ const PUT: &str = "PUT /clipstream/processed-videos/";
 /// Uploads that may wait before more are made.
 const OPEN: i64 = 60;
 
+/// The first attempt of it, which lasts for several leases.
+pub(crate) const LONG_WORK: &str = "j.stage = 'transcode' and j.attempt = 1
+    and exists (select 1 from videos v where v.id = j.video_id and v.object_key like '%.mov')";
+
 /// A fault that was done.
 #[derive(Debug, Clone)]
 pub(crate) struct Strike {
@@ -49,6 +53,8 @@ impl World {
             Fault::Partition => self.partition(injection).await,
             Fault::Storage => self.break_storage(injection).await,
             Fault::Restart => self.restart(injection).await,
+            Fault::Clock => self.turn_clocks(injection).await,
+            Fault::Media => self.kill_at_work(injection).await,
             Fault::Unheard => {
                 self.feeder.upload(fault, injection.uploads, "mp4").await;
                 vec![strike(fault, "")]
@@ -261,12 +267,10 @@ impl World {
     /// Two at once, each in the middle of long work.
     async fn partition(&self, injection: Injection) -> Vec<Strike> {
         let workers = self.fleet.of(Role::Worker);
-        let long = "j.stage = 'transcode' and j.attempt = 1
-                    and exists (select 1 from videos v where v.id = j.video_id and v.object_key like '%.mov')";
         let begun = Instant::now();
         let mut uploads = injection.uploads;
         let victims = loop {
-            let mut busy = self.busy_workers(&workers, long).await;
+            let mut busy = self.busy_workers(&workers, LONG_WORK).await;
             if busy.len() >= 2 {
                 let first = injection.victim % busy.len();
                 busy.rotate_left(first);
@@ -294,7 +298,7 @@ impl World {
     }
 
     /// Workers that run a job of this kind.
-    async fn busy_workers(&self, among: &[&Member], kind: &'static str) -> Vec<&Member> {
+    pub(crate) async fn busy_workers(&self, among: &[&Member], kind: &'static str) -> Vec<&Member> {
         let among: Vec<&str> = among.iter().map(|member| member.name.as_str()).collect();
         let query = format!(
             "select distinct l.by from jobs j join chaos.log l on l.job = j.id and l.event = 'claimed'
@@ -307,7 +311,7 @@ impl World {
     }
 
     /// Jobs that a worker runs, each with its attempt.
-    async fn held_by(&self, name: &str) -> Vec<(Uuid, i32)> {
+    pub(crate) async fn held_by(&self, name: &str) -> Vec<(Uuid, i32)> {
         sqlx::query_as(
             "select j.id, j.attempt from jobs j join chaos.log l on l.job = j.id and l.event = 'claimed'
                     and l.attempt = j.attempt and l.by = $1
@@ -320,7 +324,7 @@ impl World {
     }
 
     /// Until somebody else runs one of them, or has brought it to this state.
-    async fn until_later_attempt(&self, held: &[(Uuid, i32)], state: &'static str) {
+    pub(crate) async fn until_later_attempt(&self, held: &[(Uuid, i32)], state: &'static str) {
         let (ids, attempts): (Vec<_>, Vec<_>) = held.iter().copied().unzip();
         let query = format!(
             "select exists (select 1 from jobs j join unnest($1::uuid[], $2::int[]) h(id, attempt) using (id)
@@ -363,6 +367,6 @@ impl Step {
     }
 }
 
-fn strike(fault: Fault, member: &str) -> Strike {
+pub(crate) fn strike(fault: Fault, member: &str) -> Strike {
     Strike { fault, at: pipeline::clock::now(), member: member.to_owned() }
 }

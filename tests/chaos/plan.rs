@@ -30,10 +30,14 @@ pub(crate) enum Fault {
     Unheard,
     /// SIGTERM, one after another: a release. After everything else, since nothing may be charged to a job.
     Restart,
+    /// A wrong clock in all daemons and half of the workers.
+    Clock,
+    /// kill -9 of whole daemons in the middle of real media, in a world of their own.
+    Media,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 10] = [
+    pub(crate) const ALL: [Fault; 12] = [
         Fault::Kill,
         Fault::Redis,
         Fault::Postgres,
@@ -44,6 +48,8 @@ impl Fault {
         Fault::Storage,
         Fault::Unheard,
         Fault::Restart,
+        Fault::Clock,
+        Fault::Media,
     ];
 
     pub(crate) const fn as_str(self) -> &'static str {
@@ -135,6 +141,22 @@ impl Fault {
                 least: 1,
                 seconds: 500,
             },
+            Fault::Clock => Kind {
+                name: "clock",
+                told: "clock ten minutes fast or slow, and kill -9 of a worker",
+                injections: 10,
+                uploads: 200,
+                least: 2,
+                seconds: 400,
+            },
+            Fault::Media => Kind {
+                name: "media",
+                told: "kill -9 in the middle of real media, all outputs opened",
+                injections: 100,
+                uploads: 150,
+                least: 1,
+                seconds: 500,
+            },
         }
     }
 
@@ -151,7 +173,9 @@ impl Fault {
             | Fault::Step
             | Fault::Zombie
             | Fault::Storage
-            | Fault::Restart => Duration::from_secs(30),
+            | Fault::Restart
+            | Fault::Clock
+            | Fault::Media => Duration::from_secs(30),
         }
     }
 }
@@ -220,7 +244,9 @@ impl Plan {
     /// Its phases for so many worlds that live at the same time, each with about the same to do. Within a world uploads
     /// without a webhook come first, so that they grow old while the others run.
     pub(crate) fn split(self, worlds: usize) -> Vec<Vec<Phase>> {
-        let mut phases = self.phases;
+        // Real stages need another witness than pretended ones.
+        let (real, mut phases): (Vec<_>, Vec<_>) =
+            self.phases.into_iter().partition(|phase| phase.fault == Fault::Media);
         phases.sort_by_key(|phase| Reverse(phase.fault.kind().seconds));
         let mut split: Vec<Vec<Phase>> = (0..worlds.max(1)).map(|_| Vec::new()).collect();
         for phase in phases {
@@ -234,6 +260,7 @@ impl Plan {
         for world in &mut split {
             world.sort_by_key(|phase| (phase.fault != Fault::Unheard, phase.fault as u64));
         }
+        split.push(real);
         split.retain(|world| !world.is_empty());
         split
     }

@@ -41,9 +41,9 @@ impl Run {
     fn markdown(&self, verdicts: &[Verdict]) -> String {
         let mut text = format!(
             "# Faults\n\nCommit {}, {}. Command: `{}` (plan {}, {} worlds at once, leases of {} s, {} s in all).\n\n\
-             Stages pretend; Postgres, Redis, MinIO, the daemons and the runner of the workers are real. *Lost*: an upload that \
-             does not end `ready` with its four stages done. *Duplicated*: two videos or two results of one upload, or an \
-             object of another attempt than the row's. *Late*: a write of an attempt that was not the row's. *Charged*: a restart that a job says was its failure. *Recovery*: \
+             Stages pretend but in the last row; Postgres, Redis, MinIO, the daemons and the runner of the workers are real. *Lost*: an \
+             upload that does not end `ready` with its four stages done, and with real media one with an output that does not open. *Duplicated*: two videos or two results of one upload, or an \
+             object of another attempt than the row's. *Late*: a write of an attempt that was not the row's. *Charged*: a restart, a clock or a kill that a job says was its failure. *Recovery*: \
              from the fault until what it hit goes on, per job. Webhooks that the reconciler's statement ran \
              into: {}. Webhook calls answered 200 without a row: {}. Attempts \
              refused because their lease was lost: {}.\n\n\

@@ -11,6 +11,8 @@ use clipstream::supervisor::{
 use pipeline::storage::StorageConfig;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::fleet::WEBHOOK_TOKEN;
+
 pub(crate) const BUCKET: &str = "clipstream";
 /// Of the database and of everybody in it.
 const DATABASE: &str = "clipstream";
@@ -61,6 +63,14 @@ impl Services {
             minio,
             minio_server: Some(minio_server),
         }
+    }
+
+    /// What no process may hand to its media children.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        let secrets = [&self.postgres.password, &self.redis.password, &self.minio.password];
+        let mut secrets: Vec<String> = secrets.into_iter().cloned().collect();
+        secrets.push(WEBHOOK_TOKEN.to_owned());
+        secrets
     }
 
     pub(crate) fn minio_port(&self) -> u16 {

@@ -124,6 +124,17 @@ impl World {
                 .into_iter()
                 .flat_map(|(how, what)| what.into_iter().map(move |what| format!("{how}: {what}")));
             verdict.breaches = told.collect();
+            if verdict.fault == Fault::Clock {
+                let taken = self.charged_by_clocks(strikes).await;
+                verdict.charged += taken.len();
+                verdict.breaches.extend(taken.iter().map(|what| format!("charged: {what}")));
+            }
+            if verdict.fault == Fault::Media {
+                let (remains, unsound) = (self.remains().await, self.opened().await);
+                verdict.lost += unsound.len();
+                let unsound = unsound.iter().map(|what| format!("unsound: {what}"));
+                verdict.breaches.splice(..0, remains.into_iter().chain(unsound));
+            }
             for strike in strikes.iter().filter(|strike| strike.fault == verdict.fault) {
                 verdict.recovery_s.extend(self.recovery(strike).await);
             }
@@ -205,7 +216,12 @@ impl World {
     /// How long what a fault hit took to go on: one figure per job.
     async fn recovery(&self, strike: &Strike) -> Vec<f64> {
         let query = match strike.fault {
-            Fault::Kill | Fault::Step | Fault::Zombie | Fault::Partition => HELD_AGAIN,
+            Fault::Kill
+            | Fault::Step
+            | Fault::Zombie
+            | Fault::Partition
+            | Fault::Clock
+            | Fault::Media => HELD_AGAIN,
             Fault::Redis => PUSHED_AGAIN,
             Fault::Postgres => GOES_ON,
             Fault::Cut => COMMITTED,
@@ -278,7 +294,8 @@ const CHARGED: &str = "
 select u.phase, j.id || ' ' || j.stage || ': ' || j.failures || ' failures, ' || j.crashes || ' crashes, '
                 || j.lost_workers || ' lost workers'
   from chaos.uploads u join videos v on v.object_key = u.key join jobs j on j.video_id = v.id
- where u.phase = 'restart' and (j.lost_workers > 0 or j.failures + j.crashes > 1)";
+ where u.phase = 'restart' and (j.lost_workers > 0 or j.failures + j.crashes > 1)
+    or u.phase = 'media' and j.failures + j.crashes > 0";
 
 const READY: &str = "
 select v.id as video, u.phase, t.attempt as transcode, s.attempt as speech, e.attempt as embeddings
@@ -286,7 +303,7 @@ select v.id as video, u.phase, t.attempt as transcode, s.attempt as speech, e.at
   join jobs t on t.video_id = v.id and t.stage = 'transcode'
   join jobs s on s.video_id = v.id and s.stage = 'speech_to_text'
   join jobs e on e.video_id = v.id and e.stage = 'embeddings'
- where v.state = 'ready'";
+ where v.state = 'ready' and u.phase <> 'media'";
 
 /// Jobs that $2 held at $1: until the next attempt begins, or the commit that was on its way is there.
 const HELD_AGAIN: &str = "

@@ -11,7 +11,8 @@ use sqlx::{AssertSqlSafe, Connection, Executor};
 use tempfile::TempDir;
 
 use crate::feeder::Feeder;
-use crate::fleet::{Fleet, Member, Settings};
+use crate::fleet::{Fleet, Member, Role, Settings};
+use crate::media::Media;
 use crate::plan::Phase;
 use crate::services::Services;
 use crate::verdict::Verdict;
@@ -25,6 +26,8 @@ pub(crate) struct World {
     pub(crate) pool: PgPool,
     pub(crate) services: Services,
     pub(crate) directory: PathBuf,
+    /// Where stages are real.
+    pub(crate) media: Option<Media>,
 }
 
 /// What a world leaves.
@@ -67,17 +70,20 @@ impl World {
     async fn new(settings: Settings, directory: &Path) -> Self {
         let services = Services::start(directory).await;
         let url = services.postgres_url("clipstream", services.postgres.port);
-        set_up(&url, &services.postgres.password, &Fleet::names(&settings)).await;
+        let real = settings.wholes > 0;
+        set_up(&url, &services.postgres.password, &Fleet::names(&settings), real).await;
         let pool = PgPoolOptions::new().max_connections(10).acquire_timeout(Duration::from_mins(1));
         let pool = pool.connect_lazy(&url).expect("the same URL");
         let db = Db::connect(&url, 10).expect("the same URL");
         let storage = Storage::new(&services.storage_config(services.minio_port()));
         let storage = storage.expect("usable settings");
         let fleet = Fleet::start(&services, &settings, directory).await;
-        let ports = fleet.of(crate::fleet::Role::Daemon).iter().map(|member| member.port).collect();
+        let listeners = fleet.members.iter().filter(|member| member.role != Role::Worker);
+        let ports = listeners.map(|member| member.port).collect();
+        let media = real.then(|| Media::new(services.secrets()));
         let feeder = Feeder::new(db, pool.clone(), storage.clone(), ports, settings.seed);
         let directory = directory.to_owned();
-        let world = Self { settings, feeder, fleet, storage, pool, services, directory };
+        let world = Self { settings, feeder, fleet, storage, pool, services, directory, media };
         world.feeder.until_they_listen().await;
         world
     }
@@ -127,10 +133,13 @@ fn is_outage(error: &(dyn sqlx::error::DatabaseError + 'static)) -> bool {
 }
 
 /// The schema, the witness, and a role for each process, so that the witness knows who writes.
-async fn set_up(url: &str, password: &str, names: &[String]) {
+async fn set_up(url: &str, password: &str, names: &[String], real: bool) {
     let mut connection = PgConnection::connect(url).await.expect("Postgres is up");
     sqlx::migrate!("./migrations").run(&mut connection).await.expect("migrations");
     connection.execute(include_str!("oracle.sql")).await.expect("the witness");
+    if real {
+        connection.execute(include_str!("media.sql")).await.expect("the witness of real stages");
+    }
     for name in names {
         let role = format!("create role {name} login superuser password '{password}'");
         connection.execute(AssertSqlSafe(role)).await.expect("a role");
