@@ -43,6 +43,9 @@ mod media_process;
 mod metrics;
 mod operator;
 mod poison;
+#[path = "../proxy/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "the chaos harness sets traps, these tests do not")]
+mod proxy;
 mod publish;
 mod queue;
 mod reconcile;
@@ -59,7 +62,6 @@ mod stage_world;
 mod storage;
 mod storage_ranges;
 mod support;
-mod tcp_proxy;
 mod upload;
 mod webhook;
 mod webhook_mix;

@@ -13,10 +13,10 @@ use pipeline::stages::{Outcome, StageError, Transcoded};
 use pipeline::storage::{Precondition, Storage, StorageKey};
 use pipeline::video::{FailureCause, Source, VideoId};
 
+use crate::proxy::Proxy;
 use crate::scripted_child::{ScriptedChild, done};
 use crate::stage_world::{Answers, StageWorld};
 use crate::support::clipstream;
-use crate::tcp_proxy::CuttingProxy;
 
 fn segment(rendition: &str, number: u32) -> Message {
     let (start_us, duration_us) = (i64::from(number - 1) * 2_000_000, 2_000_000);
@@ -251,7 +251,7 @@ async fn wherever_a_connection_breaks_what_was_written_is_written() {
     let mut config = world.storage_config.clone();
     for after in (0..6_000).step_by(300) {
         let source = world.upload(format!("cut after {after}").as_bytes()).await;
-        let proxy = CuttingProxy::start(&world.storage_config.endpoint, after, 1).await;
+        let proxy = Proxy::cutting(&world.storage_config.endpoint, after, 1).await;
         config.endpoint = proxy.endpoint();
         let cut = Storage::new(&config).expect("usable settings");
         let key = StorageKey::SubtitleSegment { video: source.video, attempt: 4 };

@@ -13,9 +13,9 @@ use pipeline::video::{FailureCause, Source};
 use sha2::{Digest, Sha256};
 use tokio::task::JoinSet;
 
+use crate::proxy::{Proxy, Weather};
 use crate::s3_client::S3Client;
 use crate::stage_world::StageWorld;
-use crate::tcp_proxy::{CuttingProxy, Weather};
 
 const MIB: usize = 1024 * 1024;
 /// Headers and the rounding of what is counted.
@@ -31,7 +31,7 @@ fn pattern(length: usize, seed: u8) -> Vec<u8> {
 /// Storage behind a proxy.
 struct Network {
     world: StageWorld,
-    proxy: CuttingProxy,
+    proxy: Proxy,
     storage: Storage,
     scratch: Scratch,
 }
@@ -43,7 +43,7 @@ impl Network {
 
     async fn cutting(after: usize, cuts: usize) -> Self {
         let world = StageWorld::new().await;
-        let proxy = CuttingProxy::start(&world.storage_config.endpoint, after, cuts).await;
+        let proxy = Proxy::cutting(&world.storage_config.endpoint, after, cuts).await;
         let mut config = world.storage_config.clone();
         config.endpoint = proxy.endpoint();
         let storage = Storage::new(&config).expect("usable settings");
@@ -156,13 +156,13 @@ async fn whoever_gives_up_stops_nobody_else() {
     let body = pattern(6 * MIB, 0);
     let source = network.world.upload(&body).await;
     let file = network.open(&source).await;
-    network.proxy.turn(Weather::Silent);
+    network.proxy.set_weather(Weather::Silent);
     let (mut hasty, mut patient) = (file.reader(), file.reader());
     let given_up =
         tokio::time::timeout(Duration::from_millis(100), read(&mut hasty, 3 * MIB, 10)).await;
     assert!(given_up.is_err(), "nothing comes yet");
     let waiting = async { read(&mut patient, 3 * MIB, 10).await.expect("bytes") };
-    let turning = async { network.proxy.turn(Weather::Fair) };
+    let turning = async { network.proxy.set_weather(Weather::Fair) };
     let (bytes, ()) = tokio::join!(waiting, turning);
     assert_eq!(bytes, &body[3 * MIB..3 * MIB + 10]);
     for end in [0, 6 * MIB - 1] {
@@ -268,7 +268,7 @@ async fn a_minio_that_is_away_is_an_outage_for_all_and_what_came_before_stays() 
     let mut reader = file.reader();
     read(&mut reader, 0, 2 * MIB / 2).await.expect("the beginning");
     read(&mut reader, 5 * MIB, MIB).await.expect("the end");
-    network.proxy.turn(Weather::Down);
+    network.proxy.set_weather(Weather::Down);
     let mut asking = JoinSet::new();
     for _ in 0..4 {
         let mut reader = file.reader();
@@ -279,7 +279,7 @@ async fn a_minio_that_is_away_is_an_outage_for_all_and_what_came_before_stays() 
     }
     let error = file.sha256().await.expect_err("nobody is there");
     assert!(matches!(error, StageError::Outage(_)), "{error:?}");
-    network.proxy.turn(Weather::Fair);
+    network.proxy.set_weather(Weather::Fair);
     assert_eq!(file.sha256().await.expect("a sum"), <[u8; 32]>::from(Sha256::digest(&body)));
     network.carried(body.len());
 }
@@ -293,12 +293,12 @@ async fn a_minio_that_falls_silent_is_an_outage_within_the_deadline() {
     let file = network.open(&source).await;
     let mut reader = file.reader();
     read(&mut reader, 0, MIB).await.expect("the beginning");
-    network.proxy.turn(Weather::Silent);
+    network.proxy.set_weather(Weather::Silent);
     let begun = std::time::Instant::now();
     let ended = read(&mut reader, 2 * MIB, MIB).await;
     assert!(matches!(ended, Err(InputError::Away(_))), "{ended:?}");
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
-    network.proxy.turn(Weather::Fair);
+    network.proxy.set_weather(Weather::Fair);
     assert_eq!(file.sha256().await.expect("a sum"), <[u8; 32]>::from(Sha256::digest(&body)));
 }
 

@@ -14,11 +14,11 @@ use pipeline::storage::Storage;
 use pipeline::video::{SizeClaim, Source, VideoId};
 
 use crate::clips::clip;
+use crate::proxy::Proxy;
 use crate::s3_client::S3Client;
 use crate::speech::vad_model;
 use crate::stage_world::{Answers, StageWorld};
 use crate::support::clipstream;
-use crate::tcp_proxy::CuttingProxy;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -30,8 +30,8 @@ fn media() -> Media {
     })
 }
 
-async fn behind_a_proxy(world: &StageWorld) -> (CuttingProxy, Storage) {
-    let proxy = CuttingProxy::start(&world.storage_config.endpoint, 0, 0).await;
+async fn behind_a_proxy(world: &StageWorld) -> (Proxy, Storage) {
+    let proxy = Proxy::cutting(&world.storage_config.endpoint, 0, 0).await;
     let mut config = world.storage_config.clone();
     config.endpoint = proxy.endpoint();
     (proxy, Storage::new(&config).expect("usable settings"))

@@ -5,9 +5,9 @@ use std::ops::Range;
 use pipeline::storage::{ObjectVersion, Precondition, Storage, StorageError, StorageKey};
 use pipeline::video::VideoId;
 
+use crate::proxy::Proxy;
 use crate::storage::bytes_of::pattern;
 use crate::support::minio;
-use crate::tcp_proxy::CuttingProxy;
 
 pub(crate) async fn read_range(
     storage: &Storage,
@@ -32,7 +32,7 @@ async fn a_read_goes_on_where_the_connection_broke() {
         .put(&key, body.clone().into(), &Precondition::None)
         .await
         .expect("written");
-    let proxy = CuttingProxy::start(&minio.endpoint, 1024 * 1024, 2).await;
+    let proxy = Proxy::cutting(&minio.endpoint, 1024 * 1024, 2).await;
     let mut config = minio.storage_config();
     config.endpoint = proxy.endpoint();
     let storage = Storage::new(&config).expect("usable settings");

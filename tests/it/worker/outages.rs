@@ -8,9 +8,9 @@ use pipeline::storage::Storage;
 use pipeline::worker::{Attempt, WorkerConfig};
 
 use super::{Ended, World, success, until};
+use crate::proxy::{Proxy, Weather};
 use crate::s3_client::S3Client;
 use crate::support::minio;
-use crate::tcp_proxy::{CuttingProxy, Weather};
 
 const KEY: &str = "raw-uploads/source.mp4";
 const SLOTS: i64 = 2;
@@ -27,7 +27,7 @@ async fn look(storage: Storage, attempt: Attempt) -> Ended {
 async fn while_minio_is_away_no_attempts_are_burnt_and_afterwards_work_goes_on() {
     let minio = minio().await;
     S3Client::new(&minio.storage_config()).put(KEY, b"clip").await;
-    let proxy = CuttingProxy::start(&minio.endpoint, 0, 0).await;
+    let proxy = Proxy::cutting(&minio.endpoint, 0, 0).await;
     let mut config = minio.storage_config();
     config.endpoint = proxy.endpoint();
     let storage = Storage::new(&config).expect("settings");
@@ -35,7 +35,7 @@ async fn while_minio_is_away_no_attempts_are_burnt_and_afterwards_work_goes_on()
     for _ in 0..40 {
         world.upload().await;
     }
-    proxy.turn(Weather::Down);
+    proxy.set_weather(Weather::Down);
     let slots = Stage::ALL.map(|stage| (stage, 2)).to_vec();
     let seen = storage.clone();
     let workers = WorkerConfig { slots, ..WorkerConfig::default() };
@@ -51,7 +51,7 @@ async fn while_minio_is_away_no_attempts_are_burnt_and_afterwards_work_goes_on()
     let after = spent().await;
     assert!(before <= 5 + 2 * SLOTS && after <= before + SLOTS, "{before}, then {after} attempts");
 
-    proxy.turn(Weather::Fair);
+    proxy.set_weather(Weather::Fair);
     let begun = Instant::now();
     let done = || async { world.count("select count(*) from jobs where state = 'done'").await > 0 };
     until("work goes on", done).await;

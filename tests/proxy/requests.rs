@@ -16,6 +16,16 @@ const ENCRYPTION_REQUESTS: [u32; 2] = [80_877_103, 80_877_104];
 /// How an answer of Postgres ends, before the byte that tells about transactions.
 const READY: [u8; 5] = [b'Z', 0, 0, 0, 5];
 
+/// Where an HTTP message of which this is known is half there: its head, and half of what follows. 0 while nothing follows
+/// the head.
+pub(super) fn half_of(message: &[u8]) -> usize {
+    let head = message.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4);
+    match head {
+        Some(head) if head < message.len() => head + (message.len() - head) / 2,
+        _ => 0,
+    }
+}
+
 /// The requests of one connection.
 pub(super) struct Requests {
     wire: Wire,
