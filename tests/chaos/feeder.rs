@@ -15,6 +15,7 @@ use sqlx::PgPool;
 
 use crate::fleet::WEBHOOK_TOKEN;
 use crate::plan::Fault;
+use crate::s3_client::S3Client;
 use crate::services::BUCKET;
 
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -25,6 +26,8 @@ pub(crate) struct Feeder {
     db: Db,
     pool: PgPool,
     storage: Storage,
+    /// Puts objects under keys that ours does not write.
+    stranger: S3Client,
     client: Client,
     ports: Vec<u16>,
     seed: u64,
@@ -37,10 +40,28 @@ pub(crate) struct Feeder {
 }
 
 impl Feeder {
-    pub(crate) fn new(db: Db, pool: PgPool, storage: Storage, ports: Vec<u16>, seed: u64) -> Self {
+    pub(crate) fn new(
+        db: Db,
+        pool: PgPool,
+        storage: Storage,
+        stranger: S3Client,
+        ports: Vec<u16>,
+        seed: u64,
+    ) -> Self {
         let client = Client::builder().timeout(Duration::from_secs(10)).build().expect("a client");
         let [races, unkept] = [0, 0].map(AtomicU64::new);
-        Self { db, pool, storage, client, ports, seed, next: AtomicU64::new(1), races, unkept }
+        Self {
+            db,
+            pool,
+            storage,
+            stranger,
+            client,
+            ports,
+            seed,
+            next: AtomicU64::new(1),
+            races,
+            unkept,
+        }
     }
 
     pub(crate) fn made(&self) -> u64 {
@@ -66,7 +87,8 @@ impl Feeder {
         }
     }
 
-    /// So many uploads at once, of a phase; each is announced one to three times, or never.
+    /// So many uploads at once, of a phase; each is announced one to three times, or never. Two in three of the announced
+    /// meet the reconciler at the same moment.
     pub(crate) async fn upload(&self, fault: Fault, count: usize, extension: &'static str) {
         join_all((0..count).map(|_| self.upload_one(fault, extension))).await;
     }
@@ -96,22 +118,25 @@ impl Feeder {
         body: Vec<u8>,
     ) -> String {
         let mut dice = fastrand::Rng::with_seed(self.seed ^ number.rotate_left(32));
+        if fault == Fault::Unheard {
+            let key = unheard_key(number);
+            self.expect(&key, fault, false).await;
+            self.stranger.put(&key, &body).await;
+            return key;
+        }
         let key = StorageKey::Source { video: VideoId::new(), extension };
         let size_bytes = body.len() as u64;
-        let announced = fault != Fault::Unheard;
-        self.expect(&key.to_string(), fault, announced).await;
+        self.expect(&key.to_string(), fault, true).await;
         let etag = self.put(&key, body).await;
-        if announced {
-            let event = event(&key.to_string(), &etag, size_bytes);
-            let deliveries = (0..dice.usize(1..=3)).map(|_| self.deliver(&event, dice.usize(..)));
-            let deliveries: Vec<_> = deliveries.collect();
-            let races = dice.bool();
-            let key = key.to_string();
-            let reconciled = self.reconcile(&key, &etag, size_bytes, races);
-            tokio::join!(join_all(deliveries), reconciled);
-            self.check(&key).await;
-        }
-        key.to_string()
+        let key = key.to_string();
+        let event = event(&key, &etag, size_bytes);
+        let deliveries = (0..dice.usize(1..=3)).map(|_| self.deliver(&event, dice.usize(..)));
+        let deliveries: Vec<_> = deliveries.collect();
+        let races = dice.u8(..3) > 0;
+        let reconciled = self.reconcile(&key, &etag, size_bytes, races);
+        tokio::join!(join_all(deliveries), reconciled);
+        self.check(&key).await;
+        key
     }
 
     /// Written down before it is there: the verdict goes by this.
@@ -187,6 +212,20 @@ impl Feeder {
             self.unkept.fetch_add(1, Ordering::SeqCst);
         }
     }
+}
+
+/// Of an object that nobody announces: two in three as people and cameras name their files.
+fn unheard_key(number: u64) -> String {
+    let name = match number % 9 {
+        0 => format!("holiday clip {number} (final).mp4"),
+        1 => format!("Ünïcode 影片 🎬 {number}.webm"),
+        2 => format!("a+b&c=d;{number}.mp4"),
+        3 => format!("100%25 done%2F{number}.mkv"),
+        4 => format!("cam-7/2026/11/24/18/05/{number}.MP4"),
+        5 => format!("no-extension-{number}"),
+        _ => return StorageKey::Source { video: VideoId::new(), extension: "mp4" }.to_string(),
+    };
+    format!("raw-uploads/{name}")
 }
 
 fn url(port: u16) -> String {

@@ -37,6 +37,8 @@ pub(crate) enum Role {
 pub(crate) struct Settings {
     pub(crate) seed: u64,
     pub(crate) lease: Duration,
+    /// Of the one outage that lasts.
+    pub(crate) long_outage: Duration,
     pub(crate) workers: usize,
     pub(crate) daemons: usize,
     pub(crate) wholes: usize,

@@ -13,17 +13,18 @@ use uuid::Uuid;
 use crate::fleet::{Member, Role, signal_by_id};
 use crate::plan::{Fault, Injection};
 use crate::proxy::{Moment, Proxy, Trap, Weather, Wire};
+use crate::redis_away::Loss;
 use crate::steps::Step;
 use crate::worker::LONG;
 use crate::world::World;
 
 /// How long a fault may take to find its moment.
 const PATIENCE: Duration = Duration::from_mins(1);
-const POLL: Duration = Duration::from_millis(10);
+pub(crate) const POLL: Duration = Duration::from_millis(10);
 /// How long a server is away, when it is not a matter of starting it again.
-const OUTAGE: Duration = Duration::from_secs(3);
+pub(crate) const OUTAGE: Duration = Duration::from_secs(3);
 /// What a worker asks of MinIO for its results.
-const PUT: &str = "PUT /clipstream/processed-videos/";
+pub(crate) const PUT: &str = "PUT /clipstream/processed-videos/";
 /// Uploads that may wait before more are made.
 const OPEN: i64 = 60;
 
@@ -38,6 +39,8 @@ pub(crate) struct Strike {
     pub(crate) at: OffsetDateTime,
     /// On whom; empty for a server.
     pub(crate) member: String,
+    /// Of Redis.
+    pub(crate) loss: Option<Loss>,
 }
 
 impl World {
@@ -69,68 +72,6 @@ impl World {
         let strike = strike(Fault::Kill, &victim.name);
         victim.kill();
         victim.start();
-        vec![strike]
-    }
-
-    async fn lose_redis(&mut self, injection: Injection) -> Vec<Strike> {
-        self.feeder.upload(Fault::Redis, injection.uploads, "mp4").await;
-        let strike = strike(Fault::Redis, "");
-        match injection.variant % 6 {
-            0 => self.services.command_redis(&["FLUSHALL"]).await,
-            1 => {
-                self.services.kill_redis().await;
-                self.services.start_redis(false).await;
-            }
-            2 => {
-                self.services.kill_redis().await;
-                self.services.start_redis(true).await;
-            }
-            3 => {
-                self.services.signal_redis(Signal::STOP);
-                self.upload_meanwhile(Fault::Redis).await;
-                self.services.signal_redis(Signal::CONT);
-            }
-            4 => {
-                self.services.command_redis(&["REPLICAOF", "127.0.0.1", "1"]).await;
-                self.upload_meanwhile(Fault::Redis).await;
-                self.services.command_redis(&["REPLICAOF", "NO", "ONE"]).await;
-            }
-            _ => {
-                self.services.command_redis(&["CONFIG", "SET", "maxmemory", "1"]).await;
-                self.upload_meanwhile(Fault::Redis).await;
-                self.services.command_redis(&["CONFIG", "SET", "maxmemory", "256mb"]).await;
-            }
-        }
-        vec![strike]
-    }
-
-    /// Webhooks are taken all the same, and the outage lasts a while.
-    async fn upload_meanwhile(&self, fault: Fault) {
-        tokio::join!(self.feeder.upload(fault, 1, "mp4"), tokio::time::sleep(OUTAGE));
-    }
-
-    async fn break_storage(&mut self, injection: Injection) -> Vec<Strike> {
-        let strike = strike(Fault::Storage, "");
-        match injection.variant % 4 {
-            0 => {
-                self.feeder.upload(Fault::Storage, injection.uploads, "mp4").await;
-                self.services.restart_minio(OUTAGE).await;
-            }
-            1 => {
-                self.feeder.upload(Fault::Storage, injection.uploads, "mp4").await;
-                self.services.signal_minio(Signal::STOP);
-                tokio::time::sleep(OUTAGE).await;
-                self.services.signal_minio(Signal::CONT);
-            }
-            cut => {
-                let moment = if cut == 2 { Moment::Before } else { Moment::After };
-                let trap = Trap::new(&[PUT], "", moment, |_| ());
-                for member in self.fleet.of(Role::Worker) {
-                    member.minio.arm(&trap);
-                }
-                self.until_sprung(Fault::Storage, &trap, injection.uploads).await;
-            }
-        }
         vec![strike]
     }
 
@@ -167,7 +108,7 @@ impl World {
         for member in self.fleet.of(Role::Worker) {
             member.postgres.arm(&trap);
         }
-        let hit = self.until_sprung(Fault::Cut, &trap, injection.uploads).await;
+        let hit = self.until_sprung(Fault::Cut, &trap, injection.uploads, "mp4").await;
         vec![strike(Fault::Cut, &hit.name)]
     }
 
@@ -180,19 +121,25 @@ impl World {
         for member in &members {
             step.proxy_of(member).arm(&trap);
         }
-        let hit = self.until_sprung(Fault::Step, &trap, injection.uploads).await;
+        let hit = self.until_sprung(Fault::Step, &trap, injection.uploads, step.source).await;
         let strike = strike(Fault::Step, &hit.name);
         hit.start();
         vec![strike]
     }
 
     /// Makes uploads until one of them has met the trap.
-    async fn until_sprung(&self, fault: Fault, trap: &Arc<Trap>, mut uploads: usize) -> &Member {
+    pub(crate) async fn until_sprung(
+        &self,
+        fault: Fault,
+        trap: &Arc<Trap>,
+        mut uploads: usize,
+        source: &'static str,
+    ) -> &Member {
         let begun = Instant::now();
         let owner = loop {
             let (sprung, ()) = tokio::join!(
                 tokio::time::timeout(Duration::from_secs(1), trap.sprung()),
-                self.feeder.upload(fault, uploads, "mp4")
+                self.feeder.upload(fault, uploads, source)
             );
             if let Ok(owner) = sprung {
                 break owner;
@@ -256,7 +203,7 @@ impl World {
         for member in among {
             member.minio.arm(&trap);
         }
-        let victim = self.until_sprung(Fault::Zombie, &trap, 1).await;
+        let victim = self.until_sprung(Fault::Zombie, &trap, 1, "mp4").await;
         let strike = strike(Fault::Zombie, &victim.name);
         let held = self.held_by(&victim.name).await;
         self.until_later_attempt(&held, "state = 'done'").await;
@@ -368,5 +315,5 @@ impl Step {
 }
 
 pub(crate) fn strike(fault: Fault, member: &str) -> Strike {
-    Strike { fault, at: pipeline::clock::now(), member: member.to_owned() }
+    Strike { fault, at: pipeline::clock::now(), member: member.to_owned(), loss: None }
 }

@@ -11,12 +11,17 @@ mod feeder;
 mod fleet;
 mod inject;
 mod media;
+mod minio_away;
 mod opened;
 mod plan;
 #[path = "../proxy/mod.rs"]
 #[expect(dead_code, reason = "the integration tests count and cut bytes, this does not")]
 mod proxy;
+mod redis_away;
 mod report;
+#[path = "../it/s3_client.rs"]
+#[expect(dead_code, reason = "of the integration tests' client this only needs to put")]
+mod s3_client;
 mod services;
 mod steps;
 mod verdict;
@@ -32,13 +37,17 @@ use futures_util::future::join_all;
 
 use fleet::Settings;
 use plan::{Fault, Plan};
-use report::Run;
+use report::{Run, quantiles};
 use steps::STEPS;
 use verdict::Verdict;
 use world::{Findings, World};
 
 /// The word that makes this binary a worker.
 const WORKER: &str = "worker-process";
+
+/// How long Redis is away once, at full scale and below.
+const LONG_OUTAGE: Duration = Duration::from_mins(10);
+const SHORT_OUTAGE: Duration = Duration::from_secs(5);
 
 #[derive(Parser)]
 struct Args {
@@ -101,11 +110,13 @@ async fn run(args: &Args, faults: &[Fault]) -> ExitCode {
         "\nchaos: CHAOS_SEED={seed} CHAOS_SCALE={} CHAOS_WORLDS={worlds} (plan {digest})",
         args.scale
     );
+    let long_outage = if args.scale < 1.0 { SHORT_OUTAGE } else { LONG_OUTAGE };
     let mut lives = Vec::new();
     let mut real = Vec::new();
     for (number, phases) in (0..).zip(parts) {
         let (seed, steps) = (seed + number, steps.clone());
-        let settings = Settings { seed, lease, workers: 8, daemons: 2, wholes: 0, steps };
+        let settings =
+            Settings { seed, lease, long_outage, workers: 8, daemons: 2, wholes: 0, steps };
         if phases.iter().all(|phase| phase.fault == Fault::Media) {
             // Real work keeps all cores busy: a heartbeat may be late by more than a second.
             let lease = lease.max(Duration::from_secs(5));
@@ -146,6 +157,8 @@ async fn run(args: &Args, faults: &[Fault]) -> ExitCode {
     }
     // A run in which no zombie came as far as a write shows nothing about zombies.
     eprintln!("chaos: {} attempts were refused because their lease was lost", run.refused);
+    eprintln!("chaos: {} webhooks raced with the reconciler", run.races);
+    ok &= args.scale < 1.0 || faults.len() < Fault::ALL.len() || run.races >= 10_000;
     ok &= run.refused > 0 || !faults.contains(&Fault::Zombie);
     let (passed, result) = (verdicts.len() - failed, if ok { "ok" } else { "FAILED" });
     eprintln!("\ntest result: {result}. {passed} passed, {failed} failed; {} s", run.took_s);
@@ -161,12 +174,16 @@ async fn run(args: &Args, faults: &[Fault]) -> ExitCode {
 fn tell(verdict: &Verdict) {
     let Verdict { runs, uploads, lost, duplicated, late_writes, charged, .. } = verdict;
     let result = if verdict.is_clean() { "ok" } else { "FAILED" };
-    let [p50, p99, max] = verdict.quantiles().map(Option::unwrap_or_default);
+    let [p50, p99, max] = quantiles(&verdict.recovery_s).map(Option::unwrap_or_default);
     let fault = verdict.fault.as_str();
     eprintln!(
         "test {fault} ... {result} ({runs} faults, {uploads} uploads: {lost} lost, {duplicated} duplicated, {late_writes} late, {charged} charged; \
          recovery p50 {p50:.2} s, p99 {p99:.2} s, max {max:.2} s)"
     );
+    for figure in &verdict.figures {
+        let [p50, p99, max] = quantiles(&figure.took_s).map(Option::unwrap_or_default);
+        eprintln!("    {}: p50 {p50:.2} s, p99 {p99:.2} s, max {max:.2} s", figure.name);
+    }
     for breach in verdict.breaches.iter().take(10) {
         eprintln!("    {breach}");
     }

@@ -33,6 +33,9 @@ begin
   elsif old.state in ('done', 'dead', 'cancelled') and new.state <> old.state then
     wrong := format('%s became %s', old.state, new.state);
   end if;
+  if tg_op = 'UPDATE' and new.failures + new.crashes > old.failures + old.crashes then
+    insert into chaos.charges (video, detail) values (new.video_id, new.stage || ': ' || new.last_error);
+  end if;
   if wrong is not null then
     insert into chaos.late (video, detail) values (new.video_id, new.stage || ': ' || wrong);
   end if;

@@ -23,6 +23,13 @@ create table chaos.late (
   detail text not null
 );
 
+-- Failures and crashes that the pretended stages did not mean: those say nothing but attempt and name.
+create table chaos.charges (
+  at     timestamptz not null default clock_timestamp(),
+  video  uuid not null,
+  detail text not null
+);
+
 -- What the harness uploaded, in which phase, and how it was announced.
 create table chaos.uploads (
   key       text primary key,
@@ -73,6 +80,10 @@ begin
     event := 'cancelled';
   elsif old.state = 'pending' and new.dispatched_at is distinct from old.dispatched_at then
     event := case when new.dispatched_at is null then 'undispatched' else 'dispatched' end;
+  end if;
+  if tg_op = 'UPDATE' and new.failures + new.crashes > old.failures + old.crashes
+     and new.last_error !~ '^1@member_[0-9]+$' then
+    insert into chaos.charges (video, detail) values (new.video_id, new.stage || ': ' || new.last_error);
   end if;
   if wrong is not null then
     insert into chaos.late (video, detail) values (new.video_id, new.stage || ': ' || wrong);

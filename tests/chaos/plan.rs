@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use crate::{minio_away, redis_away};
+
 /// A kind of fault, in the order in which the phases run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -68,11 +70,12 @@ impl Fault {
             },
             Fault::Redis => Kind {
                 name: "redis",
-                told: "Redis: FLUSHALL, kill -9, restart empty, hung, READONLY, out of memory",
-                injections: 120,
+                told: "Redis: FLUSHALL, kill -9, restart empty; hung, READONLY, OOM, MISCONF, SCRIPT FLUSH, away for long",
+                // 63 losses of data among them.
+                injections: 99,
                 uploads: 3_000,
-                least: 6,
-                seconds: 220,
+                least: redis_away::WAYS,
+                seconds: 800,
             },
             Fault::Postgres => Kind {
                 name: "postgres",
@@ -119,10 +122,10 @@ impl Fault {
             },
             Fault::Storage => Kind {
                 name: "storage",
-                told: "MinIO: kill -9, hung, a PUT cut before or after MinIO carried it out",
+                told: "MinIO: kill -9, hung, 1 KB/s, late, HTTP 500 and 503; a PUT cut before, in or after it, a GET cut in its answer",
                 injections: 100,
                 uploads: 1_000,
-                least: 4,
+                least: minio_away::WAYS,
                 seconds: 300,
             },
             Fault::Unheard => Kind {

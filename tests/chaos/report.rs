@@ -43,8 +43,8 @@ impl Run {
             "# Faults\n\nCommit {}, {}. Command: `{}` (plan {}, {} worlds at once, leases of {} s, {} s in all).\n\n\
              Stages pretend but in the last row; Postgres, Redis, MinIO, the daemons and the runner of the workers are real. *Lost*: an \
              upload that does not end `ready` with its four stages done, and with real media one with an output that does not open. *Duplicated*: two videos or two results of one upload, or an \
-             object of another attempt than the row's. *Late*: a write of an attempt that was not the row's. *Charged*: a restart, a clock or a kill that a job says was its failure. *Recovery*: \
-             from the fault until what it hit goes on, per job. Webhooks that the reconciler's statement ran \
+             object of another attempt than the row's. *Late*: a write of an attempt that was not the row's. *Charged*: a failure or crash \
+             that a job says it had and that was the fault's. *Recovery*: from the fault, or the end of an outage, until what it hit goes on, per job. Webhooks that the reconciler's statement ran \
              into: {}. Webhook calls answered 200 without a row: {}. Attempts \
              refused because their lease was lost: {}.\n\n\
              | fault | runs | uploads | lost | duplicated | late_writes | charged | recovery_p50_s | recovery_p99_s | recovery_max_s |\n\
@@ -63,14 +63,21 @@ impl Run {
         for verdict in verdicts {
             let told = verdict.fault.kind().told;
             let Verdict { runs, uploads, lost, duplicated, late_writes, charged, .. } = verdict;
-            let [p50, p99, max] = verdict
-                .quantiles()
-                .map(|value| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}")));
+            let [p50, p99, max] = in_words(&verdict.recovery_s);
             writeln!(
                 text,
                 "| {told} | {runs} | {uploads} | {lost} | {duplicated} | {late_writes} | {charged} | {p50} | {p99} | {max} |"
             )
             .expect("a string takes everything");
+        }
+        text.push_str(
+            "\n| time | samples | p50_s | p99_s | max_s | limit_s |\n|---|---|---|---|---|---|\n",
+        );
+        for figure in verdicts.iter().flat_map(|verdict| &verdict.figures) {
+            let [p50, p99, max] = in_words(&figure.took_s);
+            let (name, samples, limit) = (figure.name, figure.took_s.len(), figure.limit_s);
+            writeln!(text, "| {name} | {samples} | {p50} | {p99} | {max} | {limit} |")
+                .expect("a string takes everything");
         }
         text
     }
@@ -80,9 +87,17 @@ impl Run {
             .iter()
             .map(|verdict| {
                 let mut fault = serde_json::to_value(verdict).expect("plain numbers");
-                let [p50, p99, max] = verdict.quantiles();
+                let [p50, p99, max] = quantiles(&verdict.recovery_s);
                 let jobs = verdict.recovery_s.len();
                 fault["recovery_s"] = json!({ "jobs": jobs, "p50": p50, "p99": p99, "max": max });
+                for (told, figure) in
+                    fault["figures"].as_array_mut().into_iter().flatten().zip(&verdict.figures)
+                {
+                    let [p50, p99, max] = quantiles(&figure.took_s);
+                    let samples = figure.took_s.len();
+                    told["took_s"] =
+                        json!({ "samples": samples, "p50": p50, "p99": p99, "max": max });
+                }
                 fault
             })
             .collect();
@@ -105,15 +120,17 @@ impl Run {
     }
 }
 
-impl Verdict {
-    /// p50, p99, max.
-    pub(crate) fn quantiles(&self) -> [Option<f64>; 3] {
-        let sorted = &self.recovery_s;
-        let at = |percent: usize| {
-            sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).copied()
-        };
-        [at(50), at(99), sorted.last().copied()]
-    }
+/// p50, p99, max of what is sorted.
+pub(crate) fn quantiles(sorted: &[f64]) -> [Option<f64>; 3] {
+    let at = |percent: usize| {
+        sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).copied()
+    };
+    [at(50), at(99), sorted.last().copied()]
+}
+
+fn in_words(sorted: &[f64]) -> [String; 3] {
+    quantiles(sorted)
+        .map(|value| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}")))
 }
 
 fn commit() -> String {

@@ -1,7 +1,7 @@
 //! The real servers of a run, started by the supervisor of `clipstream dev`, and the ways in which they are lost.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clipstream::supervisor::{
@@ -126,13 +126,43 @@ impl Services {
     }
 
     pub(crate) async fn command_redis(&self, words: &[&str]) {
+        self.ask_redis::<()>(words).await;
+    }
+
+    async fn ask_redis<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         let client = redis::Client::open(self.redis_url(self.redis.port)).expect("a URL");
         let mut connection = client.get_multiplexed_async_connection().await.expect("Redis is up");
         let mut command = redis::cmd(words[0]);
         for word in &words[1..] {
             command.arg(*word);
         }
-        let (): () = command.query_async(&mut connection).await.expect("Redis does it");
+        command.query_async(&mut connection).await.expect("Redis does it")
+    }
+
+    /// Something else is in the place of its snapshot, so that the next cannot be put there: from then on it refuses writes.
+    pub(crate) async fn break_snapshots(&self) {
+        fs::create_dir(self.snapshot()).expect("a directory");
+        self.command_redis(&["CONFIG", "SET", "save", "3600 1"]).await;
+        self.until_snapshot("err").await;
+    }
+
+    pub(crate) async fn mend_snapshots(&self) {
+        fs::remove_dir(self.snapshot()).expect("it was empty");
+        self.until_snapshot("ok").await;
+        fs::remove_file(self.snapshot()).expect("it wrote one");
+        self.command_redis(&["CONFIG", "SET", "save", ""]).await;
+    }
+
+    fn snapshot(&self) -> PathBuf {
+        self.redis.directory.join("dump.rdb")
+    }
+
+    async fn until_snapshot(&self, status: &str) {
+        self.command_redis(&["BGSAVE", "SCHEDULE"]).await;
+        let status = format!("rdb_last_bgsave_status:{status}");
+        while !self.ask_redis::<String>(&["INFO", "persistence"]).await.contains(&status) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     pub(crate) fn signal_redis(&self, signal: Signal) {

@@ -1,5 +1,5 @@
 //! A worker process: the real runner with stages that pretend. They take as long as the seed says, fail once in a while,
-//! put real objects under their attempt's keys, and sign everything they write with their attempt and their name.
+//! read the real source, put real objects under their attempt's keys, and sign everything they write with their attempt and their name.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -22,6 +22,7 @@ use pipeline::stages::{
 use pipeline::storage::{Precondition, Storage, StorageConfig, StorageError, StorageKey};
 use pipeline::video::{FailureCause, MediaFacts};
 use pipeline::worker::{self, Attempt, WorkerConfig};
+use sha2::{Digest, Sha256};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,8 @@ const SLOTS: usize = 2;
 const BEAT: Duration = Duration::from_millis(50);
 /// A source with this ending takes the first transcode of it longer than any lease.
 pub(crate) const LONG: &str = "mov";
+/// The first transcode of one with this ending fails.
+pub(crate) const UNLUCKY: &str = "avi";
 
 /// What the fleet tells a worker, in its environment.
 #[derive(Parser)]
@@ -139,6 +142,9 @@ impl Actor {
         // Nobody waits for it; the next one would say more.
         #[expect(clippy::cast_precision_loss, reason = "attempts are few")]
         drop(context.reports.try_send(Report::Progress(lease.attempt as f32 / 1_000.0)));
+        if lease.stage == Stage::DuplicateDetection {
+            read_source(&context).await?;
+        }
         self.work(&context, &course).await?;
         course.ends?;
         let signature = self.signature(&context);
@@ -169,7 +175,8 @@ impl Actor {
             // A zombie of the attempt before has time to meet it.
             work += 300;
         }
-        let misfortune = dice.u16(..1_000);
+        let unlucky = stage == Stage::Transcode && attempt.source.key.ends_with(UNLUCKY);
+        let misfortune = if unlucky { 0 } else { dice.u16(..1_000) };
         let (cause, detail) = (FailureCause::Dependency, format!("{}@{}", 1, self.name));
         let ends = match misfortune {
             0..10 if first && !long => Err(StageError::Retry { cause, detail }),
@@ -259,6 +266,24 @@ fn signed_hash(context: &StageContext) -> [u8; 32] {
     let attempt = u16::try_from(context.lease.attempt).expect("few attempts");
     hash[16..18].copy_from_slice(&attempt.to_be_bytes());
     hash
+}
+
+/// All of it, through the door of every stage: what came short or is another must be an error there.
+async fn read_source(context: &StageContext) -> Result<(), StageError> {
+    let read = async {
+        let file = context.tools.scratch.source(&context.tools.storage, &context.source).await?;
+        Ok::<_, StageError>((file.size_bytes(), file.sha256().await?))
+    };
+    let (size_bytes, sha256) = tokio::select! {
+        read = read => read?,
+        () = context.cancelled.cancelled() => return Err(StageError::Stopped),
+    };
+    let uploaded = vec![b'.'; usize::try_from(size_bytes).expect("a size")];
+    if Sha256::digest(uploaded)[..] == sha256 {
+        return Ok(());
+    }
+    let detail = format!("{}@: other bytes than were uploaded", context.lease.attempt);
+    Err(StageError::Fail { cause: FailureCause::Corrupt, detail })
 }
 
 /// Announces an object and puts it: the signature, filled up to a length that tells the attempt too.

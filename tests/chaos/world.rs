@@ -14,6 +14,7 @@ use crate::feeder::Feeder;
 use crate::fleet::{Fleet, Member, Role, Settings};
 use crate::media::Media;
 use crate::plan::Phase;
+use crate::s3_client::S3Client;
 use crate::services::Services;
 use crate::verdict::Verdict;
 
@@ -81,7 +82,8 @@ impl World {
         let listeners = fleet.members.iter().filter(|member| member.role != Role::Worker);
         let ports = listeners.map(|member| member.port).collect();
         let media = real.then(|| Media::new(services.secrets()));
-        let feeder = Feeder::new(db, pool.clone(), storage.clone(), ports, settings.seed);
+        let stranger = S3Client::new(&services.storage_config(services.minio_port()));
+        let feeder = Feeder::new(db, pool.clone(), storage.clone(), stranger, ports, settings.seed);
         let directory = directory.to_owned();
         let world = Self { settings, feeder, fleet, storage, pool, services, directory, media };
         world.feeder.until_they_listen().await;
