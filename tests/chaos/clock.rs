@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use pipeline::clock;
 use rustix::process::Signal;
 use time::OffsetDateTime;
@@ -68,28 +69,23 @@ impl World {
     }
 }
 
-/// One after another, as a careful release does it, and not before each is seen to live in that time.
 async fn start_all_at(members: &[&Member], minutes: i32) {
-    for member in members {
-        member.grown_up().await;
-        member.signal(Signal::TERM);
-        member.ended().await;
-        member.set_clock(minutes);
-        member.start();
-    }
-    let off = time::Duration::minutes(i64::from(minutes));
-    for member in members {
-        let begun = Instant::now();
-        let is_off =
-            |at: OffsetDateTime| (at - off - clock::now()).abs() < time::Duration::minutes(1);
-        while !member.last_word_at().is_some_and(is_off) {
-            assert!(
-                begun.elapsed() < PATIENCE,
-                "the clock of {} is not {minutes} minutes off",
-                member.name
-            );
-            tokio::time::sleep(POLL).await;
-        }
+    join_all(members.iter().map(|member| start_at(member, minutes))).await;
+}
+
+/// Not before it is seen to live in that time.
+async fn start_at(member: &Member, minutes: i32) {
+    member.grown_up().await;
+    member.signal(Signal::TERM);
+    member.ended().await;
+    member.set_clock(minutes);
+    member.start();
+    let (begun, off) = (Instant::now(), time::Duration::minutes(i64::from(minutes)));
+    let is_off = |at: OffsetDateTime| (at - off - clock::now()).abs() < time::Duration::minutes(1);
+    while !member.last_word_at().is_some_and(is_off) {
+        let name = &member.name;
+        assert!(begun.elapsed() < PATIENCE, "the clock of {name} is not {minutes} minutes off");
+        tokio::time::sleep(POLL).await;
     }
 }
 
