@@ -143,7 +143,7 @@ impl App {
         let readiness = Readiness::new(db, queue, storage, scratch.clone(), soft.clone());
         let mut parts = Parts::default();
         // From the beginning, and to the end: what is wrong meanwhile is what operators want to see.
-        self.start_metrics(&mut parts, &readiness, media.as_ref(), scratch.clone(), &soft)?;
+        self.start_metrics(&mut parts, &readiness, media.as_ref(), &soft)?;
         if !self.wait_for_postgres(&readiness, &soft).await? {
             return parts.run(lifecycle).await;
         }
@@ -238,7 +238,6 @@ impl App {
         parts: &mut Parts,
         readiness: &Arc<Readiness>,
         media: Option<&Caged>,
-        scratch: Option<Scratch>,
         soft: &CancellationToken,
     ) -> Result<(), AppError> {
         let listener = self.metrics_listener.try_clone().map_err(AppError::Http)?;
@@ -246,7 +245,6 @@ impl App {
             db: self.db.clone(),
             storage: self.storage.clone(),
             readiness: Arc::clone(readiness),
-            scratch,
             sandbox: media.map_or_else(Vec::new, Caged::layers),
         };
         let server = http::metrics_server(listener, state).map_err(AppError::Http)?;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use pipeline::db::Db;
 use pipeline::queue::Queue;
 use pipeline::stages::Scratch;
+use pipeline::stages::source::Space;
 use pipeline::storage::{SetupState, Storage};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +35,8 @@ pub struct Report {
     pub minio: Check,
     /// Whether there is room to begin a job, where this process is a worker. Its puller looked a moment ago.
     pub scratch: Option<Check>,
+    /// What there is on its file system, if that can be told.
+    pub space: Option<Space>,
 }
 
 impl Report {
@@ -94,7 +97,8 @@ impl Readiness {
             works: !scratch.is_full(),
             took: Duration::ZERO,
         });
-        Report { draining: self.draining.is_cancelled(), postgres, redis, minio, scratch }
+        let space = self.scratch.as_ref().and_then(|scratch| scratch.space().ok());
+        Report { draining: self.draining.is_cancelled(), postgres, redis, minio, scratch, space }
     }
 
     async fn ask(&self) -> [(Check, Option<String>); 3] {

@@ -64,6 +64,7 @@ mod tests {
             redis: check("redis", works[1]),
             minio: check("minio", works[2]),
             scratch: full.then(|| check("scratch", false)),
+            space: None,
         }
     }
 

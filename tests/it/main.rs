@@ -57,6 +57,7 @@ mod setup;
 mod small_disk;
 mod source;
 mod source_bytes;
+mod source_shelf;
 mod speech;
 mod stage_world;
 mod storage;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pipeline::media::{Input, InputError};
-use pipeline::stages::source::{IdleBudget, SourceFile, SourceReader};
+use pipeline::stages::source::{SourceFile, SourceReader};
 use pipeline::stages::{Scratch, StageError};
 use pipeline::storage::Storage;
 use pipeline::video::{FailureCause, Source};
@@ -17,27 +17,27 @@ use crate::proxy::{Proxy, Weather};
 use crate::s3_client::S3Client;
 use crate::stage_world::StageWorld;
 
-const MIB: usize = 1024 * 1024;
+pub(crate) const MIB: usize = 1024 * 1024;
 /// Headers and the rounding of what is counted.
 const A_LITTLE: u64 = 64 * 1024;
 
 /// Bytes that differ from place to place.
-fn pattern(length: usize, seed: u8) -> Vec<u8> {
+pub(crate) fn pattern(length: usize, seed: u8) -> Vec<u8> {
     (0..length)
         .map(|at| u8::try_from((at * 31 + at / 251) % 256).expect("below 256") ^ seed)
         .collect()
 }
 
 /// Storage behind a proxy.
-struct Network {
-    world: StageWorld,
+pub(crate) struct Network {
+    pub(crate) world: StageWorld,
     proxy: Proxy,
     storage: Storage,
-    scratch: Scratch,
+    pub(crate) scratch: Scratch,
 }
 
 impl Network {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::cutting(0, 0).await
     }
 
@@ -51,7 +51,7 @@ impl Network {
         Self { world, proxy, storage, scratch }
     }
 
-    async fn open(&self, source: &Source) -> SourceFile {
+    pub(crate) async fn open(&self, source: &Source) -> SourceFile {
         self.scratch.source(&self.storage, source).await.expect("a source")
     }
 
@@ -59,7 +59,7 @@ impl Network {
         S3Client::new(&self.world.storage_config).put(&source.key, body).await;
     }
 
-    fn files(&self) -> Vec<PathBuf> {
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
         let root = std::fs::read_dir(self.world.scratch_root.path()).expect("the root");
         let directories = root.filter_map(Result::ok).filter(|entry| entry.path().is_dir());
         directories
@@ -70,7 +70,7 @@ impl Network {
     }
 
     /// They are removed by whoever has time.
-    async fn until_there_are_files(&self, count: usize) {
+    pub(crate) async fn until_there_are_files(&self, count: usize) {
         let patience = std::time::Instant::now() + Duration::from_secs(20);
         while self.files().len() != count {
             assert!(std::time::Instant::now() < patience, "not {count}: {:?}", self.files());
@@ -80,7 +80,7 @@ impl Network {
 
     /// That no more came than these, give or take headers.
     #[track_caller]
-    fn carried(&self, bytes: usize) {
+    pub(crate) fn carried(&self, bytes: usize) {
         let carried = self.proxy.carried_bytes();
         let span = bytes as u64..bytes as u64 + A_LITTLE;
         assert!(span.contains(&carried), "{carried} bytes came, not {bytes}");
@@ -303,63 +303,6 @@ async fn a_minio_that_falls_silent_is_an_outage_within_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_source_stays_for_the_next_stage_and_goes_with_the_scratch() {
-    let network = Network::new().await;
-    let body = pattern(3 * MIB, 0);
-    let source = network.world.upload(&body).await;
-    for _ in 0..3 {
-        network.open(&source).await.sha256().await.expect("a sum");
-    }
-    network.carried(body.len());
-    assert_eq!(network.files().len(), 1);
-    let reader = network.open(&source).await.reader();
-    let Network { world, scratch, .. } = network;
-    drop(scratch);
-    assert!(world.scratch_is_empty(), "nothing is left, also if a child still has its reader");
-    drop(reader);
-}
-
-#[tokio::test]
-async fn idle_sources_are_bounded_in_bytes_and_the_oldest_goes_first() {
-    let mut network = Network::new().await;
-    let budget = IdleBudget { bytes: 5 * MIB as u64, age: Duration::from_hours(1) };
-    network.scratch = network.scratch.with_idle_budget(budget);
-    let mut sources = Vec::new();
-    for seed in 0..3 {
-        let source = network.world.upload(&pattern(2 * MIB, seed)).await;
-        network.open(&source).await.sha256().await.expect("a sum");
-        sources.push(source);
-    }
-    assert_eq!(network.scratch.source_bytes(), 4 * MIB as u64);
-    network.until_there_are_files(2).await;
-    network.open(&sources[2]).await.sha256().await.expect("a sum");
-    network.open(&sources[1]).await.sha256().await.expect("a sum");
-    network.carried(6 * MIB);
-    network.open(&sources[0]).await.sha256().await.expect("a sum");
-    network.carried(8 * MIB);
-    let used = network.open(&sources[0]).await;
-    let more = network.world.upload(&pattern(6 * MIB, 9)).await;
-    network.open(&more).await.sha256().await.expect("a sum");
-    assert_eq!(network.scratch.source_bytes(), 2 * MIB as u64, "larger than the budget, it goes");
-    drop(used);
-}
-
-#[tokio::test]
-async fn an_idle_source_goes_by_itself_after_a_while_and_a_used_one_stays() {
-    let mut network = Network::new().await;
-    let budget = IdleBudget { bytes: u64::MAX, age: Duration::from_millis(200) };
-    network.scratch = network.scratch.with_idle_budget(budget);
-    let source = network.world.upload(&pattern(MIB, 0)).await;
-    let used = network.world.upload(&pattern(MIB, 1)).await;
-    let file = network.open(&used).await;
-    file.sha256().await.expect("a sum");
-    network.open(&source).await.sha256().await.expect("a sum");
-    network.until_there_are_files(1).await;
-    file.sha256().await.expect("the used one is here");
-    network.carried(2 * MIB);
-}
-
-#[tokio::test]
 async fn a_source_that_is_gone_or_misspelt_is_missing_and_spoils_nothing() {
     let network = Network::new().await;
     let body = pattern(MIB, 0);
@@ -385,26 +328,6 @@ async fn a_source_that_is_gone_or_misspelt_is_missing_and_spoils_nothing() {
     assert_eq!(file.sha256().await.expect("a sum"), <[u8; 32]>::from(Sha256::digest(&body)));
     let unknown = Source { etag: None, size_bytes: None, ..source };
     assert_eq!(network.open(&unknown).await.size_bytes(), MIB as u64);
-}
-
-#[tokio::test]
-async fn blocks_that_are_not_what_they_should_be_do_not_stay() {
-    let network = Network::new().await;
-    let body = pattern(2 * MIB, 0);
-    let source = network.world.upload(&body).await;
-    let forged = Source { sha256: Some([7; 32]), ..source.clone() };
-    let neighbour = network.open(&source).await;
-    let error = network.open(&forged).await.sha256().await.expect_err("other bytes");
-    assert!(matches!(error, StageError::Fail { cause: FailureCause::SourceMissing, .. }));
-    assert_eq!(network.scratch.source_bytes(), 0, "who comes now fetches anew");
-    neighbour.sha256().await.expect("who has them goes on");
-    network.carried(2 * MIB);
-    let shorter = Source { size_bytes: Some(MIB as u64), ..source.clone() };
-    let error = network.open(&shorter).await.sha256().await.expect_err("another length");
-    assert!(matches!(error, StageError::Fail { cause: FailureCause::SourceMissing, .. }));
-    let sum =
-        network.open(&source).await.sha256().await.expect("the belief of one is not that of all");
-    assert_eq!(sum, <[u8; 32]>::from(Sha256::digest(&body)));
 }
 
 #[tokio::test]

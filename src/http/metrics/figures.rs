@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use pipeline::db::queues::QueueFigures;
-use pipeline::stages::source::Space;
 use pipeline::storage::EventFigures;
 
 use super::MetricsState;
@@ -33,7 +32,6 @@ pub(super) struct Gathered {
     /// Bytes of sources and of what was made from them.
     pub(super) stored: Option<(u64, u64)>,
     pub(super) events: Option<EventFigures>,
-    pub(super) scratch: Option<Space>,
     pub(super) sandbox: Vec<(&'static str, bool)>,
 }
 
@@ -48,7 +46,7 @@ impl Figures {
     }
 
     pub(super) async fn gather(&self) -> Gathered {
-        let MetricsState { db, storage, readiness, scratch, sandbox } = &self.state;
+        let MetricsState { db, storage, readiness, sandbox } = &self.state;
         let rows = async {
             Ok::<_, pipeline::db::DbError>((
                 db.queue_figures().await?,
@@ -62,8 +60,7 @@ impl Figures {
             self.events.get("events of MinIO", storage.event_figures()),
         );
         let (queues, quarantined) = queues.unzip();
-        let scratch = scratch.as_ref().and_then(|scratch| scratch.space().ok());
         let sandbox = sandbox.clone();
-        Gathered { report, queues, quarantined, stored, events, scratch, sandbox }
+        Gathered { report, queues, quarantined, stored, events, sandbox }
     }
 }

@@ -13,7 +13,6 @@ use actix_web::dev::Server;
 use actix_web::http::header;
 use actix_web::{App, HttpResponse, HttpServer, web};
 use pipeline::db::Db;
-use pipeline::stages::Scratch;
 use pipeline::storage::Storage;
 use tokio::runtime::Handle;
 
@@ -29,8 +28,6 @@ pub struct MetricsState {
     pub db: Db,
     pub storage: Storage,
     pub readiness: Arc<Readiness>,
-    /// Whose free space is told, where this process is a worker.
-    pub scratch: Option<Scratch>,
     /// The layers of the media child's cage and whether they hold, where this process is a worker.
     pub sandbox: Vec<(&'static str, bool)>,
 }

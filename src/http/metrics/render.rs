@@ -183,7 +183,7 @@ impl Gathered {
             "Whether this process can use a service or scratch",
             up,
         )?;
-        if let Some(space) = self.scratch {
+        if let Some(space) = self.report.space {
             let help = "Free space where sources are kept while they are worked on";
             page.gauges("clipstream_scratch_free_bytes", help, [([], space.free_bytes)])?;
             let help = "What must stay free there: below it no job begins";
