@@ -1,6 +1,6 @@
 # `make demo` shows clipstream at work, `make test` proves it. Both install what is missing on Debian 12 and share one build.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check lint fmt bench bench-queue fuzz chaos mutants fuzz-media
+.PHONY: help setup build demo test check lint fmt bench bench-queue fuzz chaos mutants fuzz-media upgrade
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -52,6 +52,10 @@ fuzz: ## Fuzz the child protocol, webhook bodies and keys. SECONDS_EACH=60
 
 fuzz-media: ## Damaged files through the real media child. FUZZ_RUNS=500 FUZZ_SEED=n, or one alone: FUZZ_CASE=n
 	@FUZZ_RUNS=$${FUZZ_RUNS:-500} cargo test --workspace --test it -- media_fuzz --nocapture
+
+upgrade: ## The build before the newest migration and this one on one database; writes bench/results. Needs the history
+	@scripts/setup.sh test
+	@bench/upgrade.py
 
 chaos: ## Every fault at full scale, about 35 minutes; writes bench/results. CHAOS_SEED replays, CHAOS_SCALE=0.05 is quick
 	@scripts/setup.sh chaos

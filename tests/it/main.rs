@@ -63,6 +63,7 @@ mod stage_world;
 mod storage;
 mod storage_ranges;
 mod support;
+mod upgrade;
 mod upload;
 mod webhook;
 mod webhook_mix;

@@ -1,7 +1,7 @@
 //! The binary as a child process: started, signalled, and read, as an operator would.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,12 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Without any setting of ours in its environment, so that tests say all that matters.
     pub(crate) fn command() -> Command {
-        let mut command = Command::new(super::clipstream());
+        Self::command_of(super::clipstream())
+    }
+
+    /// As [`Self::command`], of another build.
+    pub(crate) fn command_of(program: &Path) -> Command {
+        let mut command = Command::new(program);
         command.env_clear().current_dir(world::directory());
         // Several daemons run at once.
         command.env("METRICS_PORT", "0");

@@ -55,7 +55,7 @@ pub(crate) async fn minio_without_targets() -> TestMinio {
 }
 
 /// Both its webhook targets lead to `webhook_url`.
-pub(super) async fn minio_with_webhook(webhook_url: &str, webhook_token: &str) -> TestMinio {
+pub(crate) async fn minio_with_webhook(webhook_url: &str, webhook_token: &str) -> TestMinio {
     let bucket = "clipstream";
     let directory = new_directory();
     // A directory that is there before the start is a bucket.

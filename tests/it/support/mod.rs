@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 pub(crate) use app::{TestApp, app, app_with};
 pub(crate) use daemon::Daemon;
 pub(crate) use database::{TestDatabase, database, empty_database};
-pub(crate) use minio::{TestMinio, minio, minio_without_targets};
+pub(crate) use minio::{TestMinio, minio, minio_with_webhook, minio_without_targets};
 pub(crate) use redis::{OwnRedis, TestRedis, own_redis, redis};
 
 /// The binary under test.
