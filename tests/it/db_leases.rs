@@ -248,3 +248,49 @@ async fn the_outcome_of_an_attempt_can_be_asked_afterwards() {
     let stranger = Lease { worker: WorkerId::new(), ..second };
     assert_eq!(outcome(&stranger).await, None);
 }
+
+#[tokio::test]
+async fn jobs_that_are_claimed_together_are_claimed_as_one_by_one() {
+    let test = database().await;
+    let worker = WorkerId::new();
+    let mut jobs = Vec::new();
+    for _ in 0..5 {
+        let video = arrived(&test.db).await;
+        jobs.push(job_of(test.pool(), video, Stage::DuplicateDetection).await);
+    }
+    let [first, locked, failed, ended, last] = jobs[..] else { unreachable!("five") };
+    sqlx::query("update videos set state = 'failed', failure_cause = 'corrupt' where id = (select video_id from jobs where id = $1)")
+        .bind(failed.0)
+        .execute(test.pool())
+        .await
+        .expect("failed");
+    sqlx::query("update jobs set state = 'done' where id = $1")
+        .bind(ended.0)
+        .execute(test.pool())
+        .await
+        .expect("ended");
+    let mut other = test.pool().begin().await.expect("begun");
+    sqlx::query("select id from jobs where id = $1 for update")
+        .bind(locked.0)
+        .execute(&mut *other)
+        .await
+        .expect("locked");
+
+    let claims = test.db.claim_all(&jobs, worker, LEASE, DEADLINE).await.expect("an answer");
+
+    let mut leases: Vec<Lease> =
+        claims.into_iter().map(|claim| claim.expect("a row that makes sense").lease).collect();
+    leases.sort_by_key(|lease| lease.job);
+    let mut wanted = [first, last];
+    wanted.sort_unstable();
+    assert_eq!(leases.iter().map(|lease| lease.job).collect::<Vec<_>>(), wanted);
+    assert_eq!(job_row(test.pool(), failed).await["state"], "cancelled");
+    assert_eq!(job_row(test.pool(), locked).await["state"], "pending", "nobody waited for it");
+    for lease in &leases {
+        assert_eq!((lease.attempt, lease.worker), (1, worker));
+        assert_eq!(complete(&test.db, lease).await, Commit::Applied, "the lease is a whole one");
+    }
+    other.commit().await.expect("committed");
+    let again = test.db.claim_all(&jobs, worker, LEASE, DEADLINE).await.expect("an answer");
+    assert_eq!(again.len(), 1, "the one that was locked");
+}

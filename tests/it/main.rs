@@ -6,6 +6,7 @@ mod api_videos;
 mod clips;
 mod contract;
 mod db_actors;
+mod db_connections;
 mod db_dispatch;
 mod db_finish;
 mod db_intake;

@@ -86,6 +86,23 @@ async fn ids_come_in_the_order_in_which_they_were_pushed() {
 }
 
 #[tokio::test]
+async fn more_than_one_id_is_taken_at_once_and_never_more_than_asked_for() {
+    let (queue, _redis) = queue().await;
+    let pushed = ids(5);
+    queue.push(STAGE, WINDOW, &pushed).await.expect("pushed");
+    let (worker, other) = (WorkerId::new(), WorkerId::new());
+    let mut consumer = queue.consumer(STAGE, worker);
+    assert_eq!(consumer.more(2).await.expect("an answer"), [], "it begins with a pull");
+    assert_eq!(consumer.pull(nothing_in_hand).await.expect("a pull"), Some(pushed[0]));
+    assert_eq!(consumer.more(2).await.expect("more"), pushed[1..3]);
+    assert_eq!(consumer.more(10).await.expect("more"), pushed[3..]);
+    assert_eq!(consumer.more(10).await.expect("more"), [], "it does not wait");
+    // They lie on this worker's list: another one gets them when it is gone.
+    queue.leave(worker, &[STAGE]).await.expect("left");
+    assert_eq!(pull_all(&queue, other).await, pushed);
+}
+
+#[tokio::test]
 async fn a_pull_on_an_empty_queue_ends_by_itself_and_without_an_error() {
     let (queue, _redis) = queue().await;
     let mut consumer = queue.consumer(STAGE, WorkerId::new());
@@ -270,14 +287,16 @@ async fn dispatch_keeps_the_backlog_in_postgres_and_refills_what_redis_lost() {
     let full = || async { queue.lengths().await.expect("lengths")[0] == SMALL };
     until("the window is full", full).await;
 
-    // What a worker takes and finishes is refilled, and never more than the window waits.
+    // Once workers have taken half of it, it is refilled, and never more than the window waits.
     let worker = WorkerId::new();
     let mut consumer = queue.consumer(FIRST, worker);
     let first = consumer.pull(nothing_in_hand).await.expect("a pull").expect("an id");
+    let more = consumer.more(SMALL / 2 - 1).await.expect("more");
+    assert_eq!(more.len(), SMALL / 2 - 1);
     until("the window is full again", full).await;
     let there = queue.contents(FIRST).await.expect("contents");
-    assert_eq!(there.len(), SMALL + 1, "one taken, the rest waits");
-    assert!(there.contains(&first));
+    assert_eq!(there.len(), SMALL + SMALL / 2, "those that were taken, the rest waits");
+    assert!(there.contains(&first) && more.iter().all(|id| there.contains(id)));
 
     // Nobody pushes by hand: only the rows know what was there. All of it comes back, the taken one too.
     let begun = Instant::now();

@@ -6,9 +6,10 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
-use sqlx::postgres::{PgPool, PgQueryResult, PgRow, PgStatement, PgTypeInfo, Postgres};
+use sqlx::postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo, Postgres};
 use sqlx::{Describe, Either, Error, Execute, Executor, SqlStr};
 
+use super::connections::Connections;
 use super::{ACQUIRE_TIMEOUT, STATEMENT_TIMEOUT};
 
 type Answer<'e, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'e>>;
@@ -17,10 +18,23 @@ type Answers<'e, T> = Pin<Box<dyn Stream<Item = Result<T, Error>> + Send + 'e>>;
 /// A wait for a connection, and the statement on it.
 const DEADLINE: Duration = ACQUIRE_TIMEOUT.saturating_add(STATEMENT_TIMEOUT);
 
+/// One statement on a connection of its own, to its answer or the deadline.
+macro_rules! on_one {
+    ($connections:expr, $connection:ident => $statement:expr) => {
+        answered(DEADLINE, async move {
+            let mut taken = $connections.take().await?;
+            let $connection = taken.get();
+            let outcome = $statement.await;
+            taken.answered(&outcome);
+            outcome
+        })
+    };
+}
+
 /// Runs each statement to its answer or to the deadline. Whether a statement without an answer took effect is unknown,
 /// as after any cut connection.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::db) struct Bounded<'p>(pub(super) &'p PgPool);
+pub(in crate::db) struct Bounded<'p>(pub(super) &'p Connections);
 
 /// Waits no longer than `limit`.
 pub(in crate::db) async fn answered<T, E: From<Error>>(
@@ -42,8 +56,9 @@ impl<'p> Executor<'p> for Bounded<'p> {
         'p: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let rows = self.0.fetch_many(query).try_collect::<Vec<_>>();
-        let rows = stream::once(answered(DEADLINE, rows));
+        let rows =
+            on_one!(self.0, connection => connection.fetch_many(query).try_collect::<Vec<_>>());
+        let rows = stream::once(rows);
         Box::pin(rows.map_ok(|rows| stream::iter(rows).map(Ok)).try_flatten())
     }
 
@@ -52,20 +67,20 @@ impl<'p> Executor<'p> for Bounded<'p> {
         'p: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        Box::pin(answered(DEADLINE, self.0.fetch_optional(query)))
+        Box::pin(on_one!(self.0, connection => connection.fetch_optional(query)))
     }
 
     fn prepare_with<'e>(self, sql: SqlStr, parameters: &'e [PgTypeInfo]) -> Answer<'e, PgStatement>
     where
         'p: 'e,
     {
-        Box::pin(answered(DEADLINE, self.0.prepare_with(sql, parameters)))
+        Box::pin(on_one!(self.0, connection => connection.prepare_with(sql, parameters)))
     }
 
     fn describe<'e>(self, sql: SqlStr) -> Answer<'e, Describe<Postgres>>
     where
         'p: 'e,
     {
-        Box::pin(answered(DEADLINE, self.0.describe(sql)))
+        Box::pin(on_one!(self.0, connection => connection.describe(sql)))
     }
 }

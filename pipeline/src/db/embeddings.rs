@@ -38,6 +38,7 @@ impl Db {
         let Some((engine, model, dims, wanted)) = self.newest_vector(owner, video).await? else {
             return Ok(None);
         };
+        let mut connection = self.connections.take().await?;
         let mut rows = sqlx::query_as::<_, Row>(
             "select e.video_id, e.scale, e.vector
                from embeddings e
@@ -50,7 +51,7 @@ impl Db {
         .bind(model)
         .bind(dims)
         .bind(video.0)
-        .fetch(&self.pool);
+        .fetch(connection.get());
         let mut best = BinaryHeap::with_capacity(limit + 1);
         while let Some(row) = rows.try_next().await? {
             best.push(Likeness { video: VideoId(row.video_id), cosine: cosine(&wanted, &row)? });

@@ -34,6 +34,7 @@ pub struct Kept {
 
 #[derive(sqlx::FromRow)]
 struct ClaimRow {
+    id: Uuid,
     video_id: Uuid,
     owner_id: Uuid,
     stage: String,
@@ -49,14 +50,7 @@ struct ClaimRow {
 }
 
 impl Db {
-    /// Takes a pending job that is due. `None`: somebody else has it, it is not due, it has ended, its queue is paused,
-    /// or there is no such job; the hint that named it can be thrown away. Also `None`: a transaction holds its row.
-    /// Nobody waits for that, or the id would stop one worker after another; diff brings it back.
-    ///
-    /// A job whose video has failed meanwhile is cancelled here: the statement that failed the video skips rows that
-    /// are locked at that moment, and this is where they are caught. Its state is asked twice: a rerun may have committed
-    /// while this statement waited for the row.
-    #[tracing::instrument(name = "db.jobs.claim", skip_all, fields(job.id = %job))]
+    /// Takes a pending job that is due: [`Db::claim_all`] of one.
     pub async fn claim(
         &self,
         job: JobId,
@@ -64,13 +58,33 @@ impl Db {
         lease: Duration,
         deadline: Duration,
     ) -> Result<Option<Claim>, DbError> {
-        let row: Option<ClaimRow> = sqlx::query_as(
+        self.claim_all(&[job], worker, lease, deadline).await?.pop().transpose()
+    }
+
+    /// Takes those of the jobs that are pending and due, in one statement and one write to disk. One that it does not
+    /// return: somebody else has it, it is not due, it has ended, its queue is paused, or there is no such job; the hint
+    /// that named it can be thrown away. Also missing: one whose row is held by a transaction. Nobody waits for that, or
+    /// the id would stop one worker after another; diff brings it back. A row that makes no sense is an error of its own.
+    ///
+    /// A job whose video has failed meanwhile is cancelled here: the statement that failed the video skips rows that
+    /// are locked at that moment, and this is where they are caught. Its state is asked twice: a rerun may have committed
+    /// while this statement waited for the row.
+    #[tracing::instrument(name = "db.jobs.claim", skip_all, fields(jobs = jobs.len()))]
+    pub async fn claim_all(
+        &self,
+        jobs: &[JobId],
+        worker: WorkerId,
+        lease: Duration,
+        deadline: Duration,
+    ) -> Result<Vec<Result<Claim, DbError>>, DbError> {
+        let ids: Vec<Uuid> = jobs.iter().map(|job| job.0).collect();
+        let rows: Vec<ClaimRow> = sqlx::query_as(
             "with c as (
                select j.id, v.id as video, v.state in ('processing', 'ready') as wanted,
                       v.object_key, v.etag, v.version_id, v.size_bytes, v.sha256,
                       greatest(0, extract(epoch from now() - j.run_at))::float8 as waited_s
                  from jobs j join videos v on v.id = j.video_id
-                where j.id = $1 and j.state = 'pending' and j.run_at <= now()
+                where j.id = any($1) and j.state = 'pending' and j.run_at <= now()
                   and not exists (select 1 from paused_queues p where p.stage = j.stage)
                   for update of j skip locked),
              cancelled as (
@@ -91,13 +105,13 @@ impl Db {
                select id, attempt, $2 from claimed)
              select * from claimed join c using (id)",
         )
-        .bind(job.0)
+        .bind(ids)
         .bind(worker.0)
         .bind(seconds(lease))
         .bind(seconds(deadline))
-        .fetch_optional(self.pool())
+        .fetch_all(self.pool())
         .await?;
-        row.map(|row| row.into_claim(job, worker)).transpose()
+        Ok(rows.into_iter().map(|row| row.into_claim(worker)).collect())
     }
 
     /// Extends the leases of a worker, all in one statement. Returns what it still holds: the others are lost, or past
@@ -192,11 +206,11 @@ impl Db {
 }
 
 impl ClaimRow {
-    fn into_claim(self, job: JobId, worker: WorkerId) -> Result<Claim, DbError> {
+    fn into_claim(self, worker: WorkerId) -> Result<Claim, DbError> {
         let video = VideoId(self.video_id);
         Ok(Claim {
             lease: Lease {
-                job,
+                job: JobId(self.id),
                 video,
                 owner: OwnerId(self.owner_id),
                 stage: stage(&self.stage)?,

@@ -12,6 +12,7 @@
 
 pub mod api_keys;
 mod bounded;
+mod connections;
 pub mod dispatch;
 pub mod duplicates;
 pub mod embeddings;
@@ -45,6 +46,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio::sync::Notify;
 
 use bounded::{Bounded, answered};
+use connections::Connections;
 
 pub use duplicates::DuplicateCommit;
 pub use error::DbError;
@@ -71,7 +73,7 @@ const HEARTBEAT_CONNECTIONS: u32 = 2;
 /// A pool of connections. Cheap to clone; never prints the URL.
 #[derive(Clone)]
 pub struct Db {
-    pool: PgPool,
+    connections: Arc<Connections>,
     heartbeats: PgPool,
     jobs_due: Arc<Notify>,
 }
@@ -85,9 +87,10 @@ impl Db {
             ("lock_timeout", "2s"),
             ("idle_in_transaction_session_timeout", "10s"),
         ]);
+        let pool_of = |connections| pool(connections, options.clone());
         Ok(Self {
-            pool: pool(max_connections, options.clone()),
-            heartbeats: pool(HEARTBEAT_CONNECTIONS, options),
+            connections: Arc::new(Connections::new(pool_of(max_connections), max_connections)),
+            heartbeats: pool_of(HEARTBEAT_CONNECTIONS),
             jobs_due: Arc::new(Notify::new()),
         })
     }
@@ -114,7 +117,7 @@ impl Db {
 
     /// What every statement runs on, but for the heartbeat.
     pub(in crate::db) fn pool(&self) -> Bounded<'_> {
-        Bounded(&self.pool)
+        Bounded(&self.connections)
     }
 }
 

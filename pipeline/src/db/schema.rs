@@ -49,7 +49,7 @@ impl Db {
     pub async fn migrate(&self) -> Result<usize, DbError> {
         // A connection of its own: a migration, and the wait for another process's, may take longer than a statement of
         // the pipeline ever should, and a cut one must not go back to the pool.
-        let options = (*self.pool.connect_options())
+        let options = (*self.connections.pool().connect_options())
             .clone()
             .options([("statement_timeout", "0"), ("lock_timeout", "0")]);
         let connecting = tokio::time::timeout(CONNECT_TIMEOUT, options.connect());
@@ -71,7 +71,7 @@ impl Db {
     #[tracing::instrument(name = "db.schema.check", skip_all)]
     pub async fn check_schema(&self) -> Result<(), SchemaMismatch> {
         // Boxed: it would be the largest part of the daemon's future.
-        let look = Box::pin(async { Found::read(&mut *self.pool.acquire().await?).await });
+        let look = Box::pin(async { Found::read(self.connections.take().await?.get()).await });
         answered(CONNECT_TIMEOUT, look).await?.check()
     }
 }

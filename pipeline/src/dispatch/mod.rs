@@ -14,6 +14,9 @@ use crate::db::{Db, DbError};
 use crate::queue::{Queue, QueueError};
 use crate::retry::Outage;
 
+/// Rest after a round of dispatch, however often it is rung for: what becomes due meanwhile goes out together. An idle
+/// queue does not notice, its last round was long ago.
+const DISPATCH_REST: Duration = Duration::from_millis(10);
 const DIFF_PERIOD: Duration = Duration::from_secs(5);
 const SWEEP_PERIOD: Duration = Duration::from_secs(1);
 const REAP_PERIOD: Duration = Duration::from_secs(3);
@@ -67,7 +70,13 @@ enum Held {
 impl Dispatcher {
     async fn dispatch_loop(self, stop: CancellationToken) {
         let bell = self.db.jobs_due();
-        rounds("dispatch", self.config.poll, &bell, &stop, || self.fill()).await;
+        rounds("dispatch", self.config.poll, &bell, &stop, || self.fill_and_rest()).await;
+    }
+
+    async fn fill_and_rest(&self) -> Result<(), Held> {
+        self.fill().await?;
+        tokio::time::sleep(DISPATCH_REST).await;
+        Ok(())
     }
 
     async fn diff_loop(self, stop: CancellationToken) {

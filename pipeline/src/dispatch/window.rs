@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
+
 use super::{Dispatcher, Held};
 use crate::stage::Stage;
 
@@ -15,11 +17,13 @@ impl Dispatcher {
             self.diff(Duration::ZERO).await?;
         }
         let lengths = self.queue.lengths().await?;
-        for (stage, waiting) in Stage::ALL.into_iter().zip(lengths) {
-            let room = self.config.window.saturating_sub(waiting);
-            if room > 0 {
-                self.fill_stage(stage, room).await?;
-            }
+        // Not before half of it is gone: each statement then finds many to mark.
+        let low = Stage::ALL.into_iter().zip(lengths).filter(|(_, n)| *n <= self.config.window / 2);
+        // At once, so that their writes to disk are one.
+        let fills =
+            low.map(|(stage, waiting)| self.fill_stage(stage, self.config.window - waiting));
+        for filled in join_all(fills).await {
+            filled?;
         }
         Ok(())
     }

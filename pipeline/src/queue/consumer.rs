@@ -71,6 +71,18 @@ impl Consumer {
         pulled
     }
 
+    /// Up to `most` further ids, of those that wait at this moment. An error leaves what it may have moved to the next
+    /// `pull`, which looks through this worker's list.
+    pub async fn more(&mut self, most: usize) -> Result<Vec<JobId>, QueueError> {
+        let Some(mut connection) = self.connection.take() else { return Ok(Vec::new()) };
+        let mut ids = Vec::new();
+        for element in self.take(&mut connection, most).await? {
+            ids.extend(self.read(&mut connection, &element).await?);
+        }
+        self.connection = Some(connection);
+        Ok(ids)
+    }
+
     async fn connect(&mut self) -> Result<MultiplexedConnection, QueueError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
@@ -126,15 +138,24 @@ impl Consumer {
         &self,
         connection: &mut MultiplexedConnection,
     ) -> Result<Option<String>, RedisError> {
-        let id: Option<String> = Script::new(include_str!("take.lua"))
-            .key(self.queue.keys.waiting(self.stage))
-            .key(self.queue.keys.taken(self.stage, self.worker))
-            .invoke_async(connection)
-            .await?;
+        let id = self.take(connection, 1).await?.pop();
         if id.is_none() {
             tokio::time::sleep(FULL_PAUSE).await;
         }
         Ok(id)
+    }
+
+    async fn take(
+        &self,
+        connection: &mut MultiplexedConnection,
+        most: usize,
+    ) -> Result<Vec<String>, RedisError> {
+        Script::new(include_str!("take.lua"))
+            .key(self.queue.keys.waiting(self.stage))
+            .key(self.queue.keys.taken(self.stage, self.worker))
+            .arg(most)
+            .invoke_async(connection)
+            .await
     }
 
     async fn look(&mut self, connection: &mut MultiplexedConnection) -> Result<(), QueueError> {

@@ -9,12 +9,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::attempt::{self, Attempt};
 use super::breaker::{Breaker, Passage};
 use super::{ROOM_LOOK, STORAGE_PING, Worker};
-use crate::db::DbError;
+use crate::db::{Claim, DbError};
 use crate::job::JobId;
 use crate::metrics;
+use crate::queue::Consumer;
 use crate::retry::{Backoff, Outage};
 use crate::stage::Stage;
 use crate::stages::{Outcome, StageError};
+
+/// Most jobs in one statement: enough that the write to disk costs each of them little, few enough that the first does
+/// not wait for the last.
+const CLAIMED_AT_ONCE: usize = 16;
 
 /// Serves one stage until no more is wanted. Running jobs go on.
 pub(super) async fn serve<R, F>(worker: Arc<Worker<R>>, stage: Stage, slots: usize)
@@ -47,7 +52,11 @@ where
                     Some(id) if worker.breaker().is_shut() || !worker.has_room().await => {
                         worker.give_back(stage, id).await;
                     }
-                    Some(id) => worker.take(stage, id, slot, &mut claims).await,
+                    Some(id) => {
+                        let mut taken = vec![(id, slot)];
+                        taken.extend(more(&mut consumer, &slots).await);
+                        worker.take(stage, taken, &mut claims).await;
+                    }
                     None => {}
                 }
             }
@@ -62,49 +71,78 @@ where
     }
 }
 
+fn worked(stage: Stage, claims: &mut Outage) {
+    if claims.worked() {
+        tracing::info!(%stage, "claiming again");
+    }
+}
+
+/// An id from Redis, and the place where its job will run.
+type Taken = (JobId, OwnedSemaphorePermit);
+
+/// What else waits, for the slots that are free as well: one statement claims all.
+async fn more(consumer: &mut Consumer, slots: &Arc<Semaphore>) -> Vec<Taken> {
+    let most = slots.available_permits().min(CLAIMED_AT_ONCE - 1);
+    if most == 0 {
+        return Vec::new();
+    }
+    // The next pull tells of an outage, and finds what may have been moved meanwhile.
+    let ids = consumer.more(most).await.unwrap_or_default();
+    let places = std::iter::from_fn(|| Arc::clone(slots).try_acquire_owned().ok());
+    ids.into_iter().zip(places).collect()
+}
+
 impl<R, F> Worker<R>
 where
     R: Fn(Attempt) -> F + Send + Sync + 'static,
     F: Future<Output = Result<Outcome, StageError>> + Send + 'static,
 {
+    /// Claims the jobs and starts their attempts: those that wait together in one statement, and each that it did not get
+    /// by itself, which says for sure.
+    async fn take(self: &Arc<Self>, stage: Stage, mut taken: Vec<Taken>, outage: &mut Outage) {
+        if taken.len() > 1 && !self.no_more.is_cancelled() {
+            let ids: Vec<JobId> = taken.iter().map(|&(id, _)| id).collect();
+            let sent_at = Instant::now();
+            match self.db.claim_all(&ids, self.id, self.config.lease, self.limit(stage)).await {
+                Ok(claims) => {
+                    worked(stage, outage);
+                    for claim in claims {
+                        match claim {
+                            Ok(claim) => self.start(claim, sent_at, &mut taken),
+                            Err(error) => tracing::error!(%stage, %error, "claim failed"),
+                        }
+                    }
+                }
+                Err(error) if error.is_outage() => {
+                    return self.cut_off(stage, taken, &error, outage).await;
+                }
+                Err(error) => tracing::error!(%stage, %error, "claim of several jobs failed"),
+            }
+        }
+        for one in taken {
+            self.take_one(stage, one, outage).await;
+        }
+    }
+
     /// Claims the job and starts its attempt, or finds that there is nothing to do.
-    async fn take(
-        self: &Arc<Self>,
-        stage: Stage,
-        id: JobId,
-        slot: OwnedSemaphorePermit,
-        outage: &mut Outage,
-    ) {
+    async fn take_one(self: &Arc<Self>, stage: Stage, taken: Taken, outage: &mut Outage) {
+        let id = taken.0;
         if self.no_more.is_cancelled() {
             return self.give_back(stage, id).await;
         }
-        // The database's deadline stands behind ours and its grace: it is for a worker that no longer keeps its own.
-        let deadline = self.config.deadlines.of(stage) + attempt::STOP_GRACE + self.config.lease;
         let sent_at = Instant::now();
-        match self.db.claim(id, self.id, self.config.lease, deadline).await {
+        match self.db.claim(id, self.id, self.config.lease, self.limit(stage)).await {
             Ok(Some(claim)) => {
-                if outage.worked() {
-                    tracing::info!(%stage, "claiming again");
-                }
-                metrics::JOB_WAITS[stage].observe(claim.waited);
-                let hold = self.held.hold(claim.lease, sent_at);
-                self.jobs.spawn(attempt::attend(Arc::clone(self), claim, hold, slot));
+                worked(stage, outage);
+                self.start(claim, sent_at, &mut vec![taken]);
             }
             // Somebody else's, done, or not yet due: an old id. The row is all that counts.
             Ok(None) => {
                 metrics::EMPTY_CLAIMS[stage].add(1);
                 self.forget(stage, id).await;
             }
-            // Others may still reach Postgres: the id must not wait for us, for as long as we are cut off. A cut
-            // connection may have claimed it all the same: then the lease runs out and the sweep returns it.
-            Err(error @ (DbError::Unavailable(_) | DbError::Unusable(_))) => {
-                self.give_back(stage, id).await;
-                let setback = outage.failed();
-                if setback.first {
-                    tracing::warn!(%stage, job.id = %id, %error, "cannot claim, pulls nothing until Postgres answers");
-                }
-                self.pause(setback.delay).await;
-                self.until_postgres_answers().await;
+            Err(error) if error.is_outage() => {
+                self.cut_off(stage, vec![taken], &error, outage).await;
             }
             // Not to be mended by waiting. Other jobs go first; diff brings this one back.
             Err(error) => {
@@ -112,6 +150,35 @@ where
                 self.forget(stage, id).await;
             }
         }
+    }
+
+    /// The database's deadline stands behind ours and its grace: it is for a worker that no longer keeps its own.
+    fn limit(&self, stage: Stage) -> Duration {
+        self.config.deadlines.of(stage) + attempt::STOP_GRACE + self.config.lease
+    }
+
+    /// Starts the attempt of a claim that was sent at `sent_at`, in the place that was taken for it.
+    fn start(self: &Arc<Self>, claim: Claim, sent_at: Instant, taken: &mut Vec<Taken>) {
+        let Some(at) = taken.iter().position(|&(id, _)| id == claim.lease.job) else { return };
+        let (_, slot) = taken.swap_remove(at);
+        metrics::JOB_WAITS[claim.lease.stage].observe(claim.waited);
+        let hold = self.held.hold(claim.lease, sent_at);
+        self.jobs.spawn(attempt::attend(Arc::clone(self), claim, hold, slot));
+    }
+
+    /// Others may still reach Postgres: the ids must not wait for us, for as long as we are cut off. A cut connection
+    /// may have claimed them all the same: then the leases run out and the sweep returns them.
+    async fn cut_off(&self, stage: Stage, taken: Vec<Taken>, error: &DbError, outage: &mut Outage) {
+        for (id, _) in &taken {
+            self.give_back(stage, *id).await;
+        }
+        let setback = outage.failed();
+        if setback.first {
+            tracing::warn!(%stage, jobs = taken.len(), %error, "cannot claim, pulls nothing until Postgres answers");
+        }
+        drop(taken);
+        self.pause(setback.delay).await;
+        self.until_postgres_answers().await;
     }
 }
 
