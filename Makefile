@@ -44,8 +44,8 @@ fmt: ## Format the Rust sources
 bench: ## Measure the path of a clip; writes bench/results
 	@bench/path.sh
 
-bench-queue: ## Measure job cycles and webhook deliveries against pgbench; writes bench/results
-	@cargo bench --workspace --profile dev --bench queue
+bench-queue: ## Measure job cycles, webhook and fairness against pgbench, 4 minutes after the release build; writes bench/results
+	@cargo bench --workspace --bench queue
 
 fuzz: ## Fuzz the child protocol, webhook bodies and keys. SECONDS_EACH=60
 	@scripts/fuzz.sh

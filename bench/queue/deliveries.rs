@@ -1,16 +1,14 @@
 //! Webhook deliveries: events of MinIO's shape over HTTP to the real binary, each answered after its commit.
 
 use std::error::Error;
-use std::net::Ipv4Addr;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use clipstream::supervisor::{free_port, random_hex};
 use pipeline::video::VideoId;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::services::{World, psql};
+use crate::daemon::Daemon;
+use crate::services::World;
 
 /// Deliveries answered 200 a second. Every one makes a video and its first job.
 pub(crate) async fn run(
@@ -18,13 +16,12 @@ pub(crate) async fn run(
     senders: usize,
     time: Duration,
 ) -> Result<f64, Box<dyn Error>> {
-    let token = random_hex()?;
-    let daemon = Daemon::start(world, &token).await?;
+    let daemon = Daemon::start(world).await?;
     let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
     let begun = Instant::now();
     let mut sending = JoinSet::new();
     for _ in 0..senders {
-        let (client, url, token) = (client.clone(), daemon.webhook(), token.clone());
+        let (client, url, token) = (client.clone(), daemon.webhook(), daemon.token.clone());
         sending.spawn(async move {
             let mut accepted = 0u32;
             while begun.elapsed() < time {
@@ -41,8 +38,8 @@ pub(crate) async fn run(
         accepted += sent??;
     }
     let took = begun.elapsed();
-    let rows: u32 = psql(&world.database_url, "select count(*) from jobs")?.parse()?;
-    if rows != accepted {
+    let rows: i64 = sqlx::query_scalar("select count(*) from jobs").fetch_one(&world.pool).await?;
+    if rows != i64::from(accepted) {
         return Err(
             format!("{accepted} deliveries were answered 200 and {rows} jobs are there").into()
         );
@@ -67,55 +64,4 @@ fn event() -> serde_json::Value {
             },
         }],
     })
-}
-
-/// The binary with only the webhook's role. Nobody needs a MinIO here: an event is believed until duplicate detection.
-struct Daemon {
-    process: Child,
-    port: u16,
-}
-
-impl Daemon {
-    async fn start(world: &World, token: &str) -> Result<Self, Box<dyn Error>> {
-        let port = free_port()?;
-        let process = Command::new(env!("CARGO_BIN_EXE_clipstream"))
-            .args(["serve", "--roles", "webhook", "--host", "127.0.0.1"])
-            .args(["--port", &port.to_string(), "--metrics-port", "0"])
-            .env("DATABASE_URL", &world.database_url)
-            .env("REDIS_URL", &world.queue.url)
-            .env("MINIO_ENDPOINT", "http://127.0.0.1:9")
-            .env("MINIO_ACCESS_KEY", "nobody")
-            .env("MINIO_SECRET_KEY", random_hex()?)
-            .env("MINIO_WEBHOOK_TOKEN", token)
-            .env("CLIPSTREAM_LOG", "warn")
-            .stdin(Stdio::null())
-            .spawn()?;
-        let daemon = Self { process, port };
-        let until = Instant::now() + Duration::from_secs(30);
-        while !daemon.takes_deliveries().await {
-            if Instant::now() > until {
-                return Err("the daemon did not start within 30 s".into());
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        Ok(daemon)
-    }
-
-    /// It listens before it serves.
-    async fn takes_deliveries(&self) -> bool {
-        let answer = reqwest::Client::new().head(self.webhook()).send().await;
-        answer.is_ok_and(|answer| answer.status().is_success())
-    }
-
-    fn webhook(&self) -> String {
-        format!("http://{}:{}/webhooks/minio/upload-complete", Ipv4Addr::LOCALHOST, self.port)
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        if let Err(error) = self.process.kill().and_then(|()| self.process.wait().map(drop)) {
-            tracing::warn!(%error, "the daemon could not be ended");
-        }
-    }
 }

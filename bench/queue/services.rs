@@ -10,6 +10,8 @@ use clipstream::supervisor::{
 };
 use pipeline::db::Db;
 use pipeline::queue::QueueConfig;
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
 use tempfile::TempDir;
 
 pub(crate) struct Services {
@@ -22,6 +24,8 @@ pub(crate) struct Services {
 pub(crate) struct World {
     pub(crate) db: Db,
     pub(crate) database_url: String,
+    /// For set-up and looks in plain SQL.
+    pub(crate) pool: PgPool,
     pub(crate) queue: QueueConfig,
 }
 
@@ -59,7 +63,8 @@ impl Services {
         let db = Db::connect(&database_url, CONNECTIONS)?;
         db.migrate().await?;
         let queue = QueueConfig { url: self.redis.url(), prefix: format!("{name}:") };
-        Ok(World { db, database_url, queue })
+        let pool = PgPoolOptions::new().max_connections(2).connect_lazy(&database_url)?;
+        Ok(World { db, database_url, pool, queue })
     }
 
     pub(crate) fn directory(&self) -> &Path {

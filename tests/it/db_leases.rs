@@ -7,6 +7,7 @@ use pipeline::job::{JobId, Lease, WorkerId};
 use pipeline::stage::Stage;
 use pipeline::video::{FailureCause, VideoId};
 use serde_json::json;
+use sqlx::Executor;
 
 use crate::db_actors::{
     DEADLINE, LEASE, arrived, claimed, complete, detected, everything, facts, job_of, job_row,
@@ -269,7 +270,8 @@ async fn jobs_that_are_claimed_together_are_claimed_as_one_by_one() {
         .execute(test.pool())
         .await
         .expect("ended");
-    let mut other = test.pool().begin().await.expect("begun");
+    let mut other = test.pool().acquire().await.expect("a connection");
+    other.execute("begin").await.expect("begun");
     sqlx::query("select id from jobs where id = $1 for update")
         .bind(locked.0)
         .execute(&mut *other)
@@ -290,7 +292,7 @@ async fn jobs_that_are_claimed_together_are_claimed_as_one_by_one() {
         assert_eq!((lease.attempt, lease.worker), (1, worker));
         assert_eq!(complete(&test.db, lease).await, Commit::Applied, "the lease is a whole one");
     }
-    other.commit().await.expect("committed");
+    other.execute("commit").await.expect("committed");
     let again = test.db.claim_all(&jobs, worker, LEASE, DEADLINE).await.expect("an answer");
     assert_eq!(again.len(), 1, "the one that was locked");
 }

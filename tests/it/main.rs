@@ -67,5 +67,6 @@ mod support;
 mod upgrade;
 mod upload;
 mod webhook;
+mod webhook_calls;
 mod webhook_mix;
 mod worker;

@@ -19,7 +19,7 @@ use super::bounded::answered;
 /// For how long an answer is good. Shorter than any peer or network takes to forget an idle connection.
 const WARM: Duration = Duration::from_secs(1);
 /// How long a connection may be kept from the pool, which knows its age and replaces it.
-const AWAY: Duration = Duration::from_secs(60);
+const AWAY: Duration = Duration::from_mins(1);
 
 /// A pool, and in front of it those of its connections that are warm.
 pub(super) struct Connections {
