@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::attempt::{self, Attempt};
 use super::breaker::{Breaker, Passage};
 use super::{ROOM_LOOK, STORAGE_PING, Worker};
-use crate::db::{Claim, DbError};
+use crate::db::Claim;
 use crate::job::JobId;
 use crate::metrics;
 use crate::queue::Consumer;
@@ -50,7 +50,7 @@ where
                 match id {
                     // It went away, or scratch was filled, during the pull.
                     Some(id) if worker.breaker().is_shut() || !worker.has_room().await => {
-                        worker.give_back(stage, id).await;
+                        worker.give_back(stage, &[id]).await;
                     }
                     Some(id) => {
                         let mut taken = vec![(id, slot)];
@@ -68,12 +68,6 @@ where
                 worker.pause(setback.delay).await;
             }
         }
-    }
-}
-
-fn worked(stage: Stage, claims: &mut Outage) {
-    if claims.worked() {
-        tracing::info!(%stage, "claiming again");
     }
 }
 
@@ -97,57 +91,52 @@ where
     R: Fn(Attempt) -> F + Send + Sync + 'static,
     F: Future<Output = Result<Outcome, StageError>> + Send + 'static,
 {
-    /// Claims the jobs and starts their attempts: those that wait together in one statement, and each that it did not get
-    /// by itself, which says for sure.
+    /// Claims the jobs and starts their attempts, or finds that there is nothing to do.
     async fn take(self: &Arc<Self>, stage: Stage, mut taken: Vec<Taken>, outage: &mut Outage) {
-        if taken.len() > 1 && !self.no_more.is_cancelled() {
-            let ids: Vec<JobId> = taken.iter().map(|&(id, _)| id).collect();
-            let sent_at = Instant::now();
-            match self.db.claim_all(&ids, self.id, self.config.lease, self.limit(stage)).await {
-                Ok(claims) => {
-                    worked(stage, outage);
-                    for claim in claims {
-                        match claim {
-                            Ok(claim) => self.start(claim, sent_at, &mut taken),
-                            Err(error) => tracing::error!(%stage, %error, "claim failed"),
-                        }
-                    }
-                }
-                Err(error) if error.is_outage() => {
-                    return self.cut_off(stage, taken, &error, outage).await;
-                }
-                Err(error) => tracing::error!(%stage, %error, "claim of several jobs failed"),
-            }
-        }
-        for one in taken {
-            self.take_one(stage, one, outage).await;
-        }
-    }
-
-    /// Claims the job and starts its attempt, or finds that there is nothing to do.
-    async fn take_one(self: &Arc<Self>, stage: Stage, taken: Taken, outage: &mut Outage) {
-        let id = taken.0;
+        let ids: Vec<JobId> = taken.iter().map(|&(id, _)| id).collect();
         if self.no_more.is_cancelled() {
-            return self.give_back(stage, id).await;
+            return self.give_back(stage, &ids).await;
         }
         let sent_at = Instant::now();
-        match self.db.claim(id, self.id, self.config.lease, self.limit(stage)).await {
-            Ok(Some(claim)) => {
-                worked(stage, outage);
-                self.start(claim, sent_at, &mut vec![taken]);
+        match self.db.claim_all(&ids, self.id, self.config.lease, self.limit(stage)).await {
+            Ok(claims) => {
+                if outage.worked() {
+                    tracing::info!(%stage, "claiming again");
+                }
+                for claim in claims {
+                    match claim {
+                        Ok(claim) => self.start(claim, sent_at, &mut taken),
+                        Err(error) => tracing::error!(%stage, %error, "claim failed"),
+                    }
+                }
+                // Somebody else's, done, or not yet due: old ids. The row is all that counts.
+                for (id, _) in taken {
+                    metrics::EMPTY_CLAIMS[stage].add(1);
+                    self.forget(stage, id).await;
+                }
             }
-            // Somebody else's, done, or not yet due: an old id. The row is all that counts.
-            Ok(None) => {
-                metrics::EMPTY_CLAIMS[stage].add(1);
-                self.forget(stage, id).await;
-            }
+            // Others may still reach Postgres: the ids must not wait for us, for as long as we are cut off. A cut
+            // connection may have claimed them all the same: then the leases run out and the sweep returns them.
             Err(error) if error.is_outage() => {
-                self.cut_off(stage, vec![taken], &error, outage).await;
+                self.give_back(stage, &ids).await;
+                drop(taken);
+                let setback = outage.failed();
+                if setback.first {
+                    tracing::warn!(%stage, jobs = ids.len(), %error, "cannot claim, pulls nothing until Postgres answers");
+                }
+                self.pause(setback.delay).await;
+                self.until_postgres_answers().await;
             }
-            // Not to be mended by waiting. Other jobs go first; diff brings this one back.
+            // Not to be mended by waiting. The others of these go without the one that it is about, which diff brings
+            // back when other jobs had their turn.
             Err(error) => {
-                tracing::error!(%stage, job.id = %id, %error, "claim failed");
-                self.forget(stage, id).await;
+                tracing::error!(%stage, jobs = ?ids, %error, "claim failed");
+                if let [id] = ids[..] {
+                    return self.forget(stage, id).await;
+                }
+                for one in taken {
+                    Box::pin(self.take(stage, vec![one], outage)).await;
+                }
             }
         }
     }
@@ -165,21 +154,6 @@ where
         let hold = self.held.hold(claim.lease, sent_at);
         self.jobs.spawn(attempt::attend(Arc::clone(self), claim, hold, slot));
     }
-
-    /// Others may still reach Postgres: the ids must not wait for us, for as long as we are cut off. A cut connection
-    /// may have claimed them all the same: then the leases run out and the sweep returns them.
-    async fn cut_off(&self, stage: Stage, taken: Vec<Taken>, error: &DbError, outage: &mut Outage) {
-        for (id, _) in &taken {
-            self.give_back(stage, *id).await;
-        }
-        let setback = outage.failed();
-        if setback.first {
-            tracing::warn!(%stage, jobs = taken.len(), %error, "cannot claim, pulls nothing until Postgres answers");
-        }
-        drop(taken);
-        self.pause(setback.delay).await;
-        self.until_postgres_answers().await;
-    }
 }
 
 impl<R> Worker<R> {
@@ -190,10 +164,12 @@ impl<R> Worker<R> {
         }
     }
 
-    /// Returns an id that was pulled and not claimed.
-    async fn give_back(&self, stage: Stage, id: JobId) {
-        if let Err(error) = self.queue.give_back(stage, self.id, id).await {
-            tracing::debug!(%stage, job.id = %id, %error, "not given back; the reaper will");
+    /// Returns ids that were pulled and not claimed, to their old places.
+    async fn give_back(&self, stage: Stage, ids: &[JobId]) {
+        for &id in ids.iter().rev() {
+            if let Err(error) = self.queue.give_back(stage, self.id, id).await {
+                tracing::debug!(%stage, job.id = %id, %error, "not given back; the reaper will");
+            }
         }
     }
 
