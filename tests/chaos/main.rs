@@ -105,10 +105,9 @@ async fn run(args: &Args, faults: &[Fault]) -> ExitCode {
     let digest = plan.digest();
     let lease = Duration::from_secs(args.lease_seconds);
     let parts = plan.split(args.worlds);
-    let worlds = parts.len();
     eprintln!(
-        "\nchaos: CHAOS_SEED={seed} CHAOS_SCALE={} CHAOS_WORLDS={worlds} (plan {digest})",
-        args.scale
+        "\nchaos: CHAOS_SEED={seed} CHAOS_SCALE={} CHAOS_WORLDS={} (plan {digest})",
+        args.scale, args.worlds
     );
     let long_outage = if args.scale < 1.0 { SHORT_OUTAGE } else { LONG_OUTAGE };
     let mut lives = Vec::new();
@@ -138,7 +137,7 @@ async fn run(args: &Args, faults: &[Fault]) -> ExitCode {
         seed,
         scale: args.scale,
         plan: digest,
-        worlds,
+        worlds: args.worlds,
         lease_s: args.lease_seconds,
         took_s: begun.elapsed().as_secs(),
         races: findings.iter().map(|found| found.races).sum(),
