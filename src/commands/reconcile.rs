@@ -4,7 +4,7 @@ use std::io::{Write as _, stdout};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use pipeline::reconcile::{self, Found, Interrupted, ReconcileConfig};
+use pipeline::reconcile::{self, Found, Interrupted, ReconcileConfig, Round};
 use pipeline::storage::Storage;
 use serde_json::json;
 
@@ -38,31 +38,35 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let db = database::open(&args.database).await?;
     let grace = Duration::from_secs(args.grace_seconds);
     let config = ReconcileConfig { grace, ..ReconcileConfig::default() };
-    let found = match reconcile::once(&config, args.dry_run, db, storage).await {
-        Ok(found) => found,
-        // As themselves, so that `main` sees an outage and its exit code.
-        Err(Interrupted::Db(error)) => return Err(error.into()),
-        Err(Interrupted::Storage(error)) => return Err(error.into()),
-        Err(error @ Interrupted::Stopped) => return Err(error.into()),
-    };
+    let Round { found, passed_over, .. } =
+        match reconcile::once(config, args.dry_run, db, storage).await {
+            Ok(round) => round,
+            // As themselves, so that `main` sees an outage and its exit code.
+            Err(Interrupted::Db(error)) => return Err(error.into()),
+            Err(Interrupted::Storage(error)) => return Err(error.into()),
+            Err(error @ Interrupted::Stopped) => return Err(error.into()),
+        };
     let mut out = stdout();
     if args.json {
         let items = found.iter().map(|Found { key, size_bytes, video }| {
             json!({ "key": key, "size": size_bytes, "video_id": video })
         });
         let items: Vec<_> = items.collect();
-        writeln!(out, "{:#}", json!({ "dry_run": args.dry_run, "items": items }))?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    if found.is_empty() {
+        let document =
+            json!({ "dry_run": args.dry_run, "items": items, "passed_over": passed_over });
+        writeln!(out, "{document:#}")?;
+    } else if !found.is_empty() {
+        let rows: Vec<Vec<String>> = found.iter().map(cells).collect();
+        table::write(&mut out, &["VIDEO", "BYTES", "KEY"], &rows)?;
+        let what = if args.dry_run { "would become" } else { "became" };
+        eprintln!("{} uploads {what} videos.", found.len());
+    } else if passed_over.is_empty() {
         eprintln!("Every upload is known.");
-        return Ok(ExitCode::SUCCESS);
     }
-    let rows: Vec<Vec<String>> = found.iter().map(cells).collect();
-    table::write(&mut out, &["VIDEO", "BYTES", "KEY"], &rows)?;
-    let what = if args.dry_run { "would become" } else { "became" };
-    eprintln!("{} uploads {what} videos.", found.len());
-    Ok(ExitCode::SUCCESS)
+    for key in &passed_over {
+        eprintln!("MinIO could not be asked for {}: passed over", key.escape_debug());
+    }
+    Ok(if passed_over.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// A key comes from outside: nothing of it reaches a terminal unescaped.

@@ -43,6 +43,7 @@ mod media_overdue;
 mod media_process;
 mod metrics;
 mod operator;
+mod picky_proxy;
 mod poison;
 #[path = "../proxy/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "the chaos harness sets traps, these tests do not")]

@@ -10,6 +10,7 @@ use pipeline::video::{OwnerId, VideoId};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::picky_proxy::PickyProxy;
 use crate::s3_client::S3Client;
 use crate::support::{TestDatabase, TestMinio, database, minio};
 
@@ -40,7 +41,8 @@ impl World {
         so: impl Fn() -> F,
     ) {
         let stop = CancellationToken::new();
-        let config = ReconcileConfig { period: Duration::from_millis(50), grace };
+        let period = Duration::from_millis(50);
+        let config = ReconcileConfig { period, grace, ..ReconcileConfig::default() };
         let (db, storage) = (self.database.db.clone(), self.storage.clone());
         let mut rounds = JoinSet::new();
         rounds.spawn(reconcile::run(config, db, storage, stop.clone()));
@@ -178,6 +180,85 @@ async fn an_upload_that_cannot_be_stored_does_not_keep_the_others_from_being_fou
     world.reconcile_until(Duration::ZERO, "the last one is found", found).await;
     assert_eq!(world.state(picky).await, "uploading");
     assert_eq!(world.count("select count(*) from videos").await, 2);
+}
+
+#[tokio::test]
+async fn objects_that_minio_does_not_answer_for_keep_nothing_behind_them_from_being_found() {
+    for status in ["503 Service Unavailable", "403 Forbidden"] {
+        let world = World::new().await;
+        let proxy = PickyProxy::start(&world.minio.endpoint, "HEAD", "/silent-", status).await;
+        let mut config = world.minio.storage_config();
+        config.endpoint = proxy.endpoint();
+        let storage = Storage::new(&config).expect("settings");
+        let world = World { storage: storage.clone(), ..world };
+        let announced = world.announced("raw-uploads/silent-a.mp4", "-5 minutes").await;
+        let unused = world.announced("raw-uploads/unused.mp4", "16 minutes").await;
+        let later = world.announced("raw-uploads/z.mp4", "-6 minutes").await;
+        let silent = ["raw-uploads/silent-a.mp4", "raw-uploads/silent-b.mp4"];
+        for key in silent.into_iter().chain(["raw-uploads/z.mp4", "raw-uploads/zz.mp4"]) {
+            world.client.put(key, b"clip").await;
+        }
+        let done = || async {
+            world.keys().await.contains(&"raw-uploads/zz.mp4".to_owned())
+                && world.state(later).await == "processing"
+                && world.state(unused).await == "expired"
+        };
+        world.reconcile_until(Duration::ZERO, "all behind them is seen to", done).await;
+        assert_eq!(world.state(announced).await, "uploading", "{status}");
+
+        let grace = Duration::ZERO;
+        let config = ReconcileConfig { grace, ..ReconcileConfig::default() };
+        let db = world.database.db.clone();
+        let round = reconcile::once(config, false, db, storage).await.expect("a round");
+        assert_eq!(round.passed_over.into_iter().collect::<Vec<_>>(), silent, "{status}");
+        assert_eq!(round.found, []);
+    }
+}
+
+#[tokio::test]
+async fn where_no_object_can_be_asked_for_nothing_expires() {
+    let world = World::new().await;
+    let proxy = PickyProxy::start(&world.minio.endpoint, "HEAD", "/raw-uploads", "403 No").await;
+    let mut config = world.minio.storage_config();
+    config.endpoint = proxy.endpoint();
+    let unused = world.announced("raw-uploads/unused.mp4", "16 minutes").await;
+    for number in 0..60 {
+        world.client.put(&format!("raw-uploads/{number}.mp4"), b"clip").await;
+    }
+    let storage = Storage::new(&config).expect("settings");
+    let config = ReconcileConfig { grace: Duration::ZERO, ..ReconcileConfig::default() };
+    let round = reconcile::once(config, false, world.database.db.clone(), storage).await;
+    let error = round.expect_err("no round").to_string();
+    assert!(error.contains("does not let us in"), "{error}");
+    assert_eq!(world.state(unused).await, "uploading");
+}
+
+#[tokio::test]
+async fn a_round_for_an_operator_goes_from_the_first_object_to_the_last() {
+    let world = World::new().await;
+    let keys: Vec<String> = (0..7).map(|number| format!("raw-uploads/{number}.mp4")).collect();
+    for key in &keys {
+        world.client.put(key, b"clip").await;
+    }
+    // Where the daemon is by now.
+    let db = &world.database.db;
+    let bucket = world.storage.bucket();
+    db.set_reconcile_cursor(bucket, "raw-uploads/", &keys[4]).await.expect("far on");
+    let config = ReconcileConfig {
+        grace: Duration::ZERO,
+        page: 2,
+        pages_per_round: 2,
+        ..Default::default()
+    };
+    for dry_run in [true, false] {
+        let (db, storage) = (db.clone(), world.storage.clone());
+        let round = reconcile::once(config.clone(), dry_run, db, storage).await.expect("a round");
+        let found: Vec<&String> = round.found.iter().map(|found| &found.key).collect();
+        assert_eq!(found, keys.iter().collect::<Vec<_>>(), "dry: {dry_run}");
+    }
+    assert_eq!(world.keys().await, keys);
+    let cursor = db.reconcile_cursor(bucket, "raw-uploads/").await.expect("a cursor");
+    assert_eq!(cursor, keys[4], "the daemon's listing is where it was");
 }
 
 #[tokio::test]

@@ -1,42 +1,42 @@
-//! The listing of `raw-uploads/`, page by page against the rows. The cursor is kept, so that restarts do not keep a large
-//! bucket from ever being seen to its end.
+//! The listing of `raw-uploads/`, page by page against the rows. The daemon keeps its cursor, so that restarts do not keep
+//! a large bucket from ever being seen to its end.
 
-use super::{Found, Interrupted, Reconciler};
+use super::{Answer, Interrupted, Reconciler, Round};
 use crate::event::{CreatedObject, SOURCE_PREFIX, check_key};
-use crate::storage::{ListedObject, ObjectInfo, StorageError};
-
-const PAGE: u16 = 1_000;
-/// Bounds a round; the next one goes on where this one stopped.
-const PAGES_PER_ROUND: usize = 200;
+use crate::storage::{ListedObject, ObjectInfo};
 
 impl Reconciler {
-    pub(super) async fn find_in_listing(&self) -> Result<Vec<Found>, Interrupted> {
-        let bucket = self.storage.bucket();
-        let mut cursor = if self.dry_run {
-            String::new()
+    pub(super) async fn find_in_listing(&self, round: &mut Round) -> Result<(), Interrupted> {
+        let (bucket, page_size) = (self.storage.bucket(), self.config.page);
+        let (mut cursor, pages) = if self.whole {
+            (String::new(), usize::MAX)
         } else {
-            self.db.reconcile_cursor(bucket, SOURCE_PREFIX).await?
+            let cursor = self.db.reconcile_cursor(bucket, SOURCE_PREFIX).await?;
+            (cursor, self.config.pages_per_round)
         };
-        let mut found = Vec::new();
-        for _ in 0..PAGES_PER_ROUND {
+        for _ in 0..pages {
             self.go_on()?;
-            let page = self.storage.list(SOURCE_PREFIX, &cursor, PAGE).await?;
-            let full = page.len() == usize::from(PAGE);
+            let page = self.storage.list(SOURCE_PREFIX, &cursor, page_size).await?;
+            let full = page.len() == usize::from(page_size);
             let last = page.last().map(|object| object.key.clone());
-            found.append(&mut self.find_in_page(page).await?);
+            self.find_in_page(page, round).await?;
             // Only after the page is committed: a crash above sees it again, and finds the rows.
             cursor = last.filter(|_| full).unwrap_or_default();
-            if !self.dry_run {
+            if !self.whole {
                 self.db.set_reconcile_cursor(bucket, SOURCE_PREFIX, &cursor).await?;
             }
             if !full {
                 break;
             }
         }
-        Ok(found)
+        Ok(())
     }
 
-    async fn find_in_page(&self, page: Vec<ListedObject>) -> Result<Vec<Found>, Interrupted> {
+    async fn find_in_page(
+        &self,
+        page: Vec<ListedObject>,
+        round: &mut Round,
+    ) -> Result<(), Interrupted> {
         let candidates: Vec<CreatedObject> = page
             .into_iter()
             .filter(|listed| self.is_candidate(listed))
@@ -59,14 +59,13 @@ impl Reconciler {
                     .is_ok()
             })
             .collect();
-        let mut found = Vec::new();
         for listed in self.db.unknown_objects(&candidates).await? {
             self.go_on()?;
-            if let Some(object) = self.confirm(listed).await? {
-                found.extend(self.announce(&object).await?);
+            if let Some(object) = self.confirm(listed, round).await? {
+                self.announce(&object, round).await?;
             }
         }
-        Ok(found)
+        Ok(())
     }
 
     fn is_candidate(&self, listed: &ListedObject) -> bool {
@@ -79,14 +78,17 @@ impl Reconciler {
     }
 
     /// HEAD knows what a listing does not: the version, which is part of the identity, and the content type.
-    async fn confirm(&self, listed: CreatedObject) -> Result<Option<CreatedObject>, Interrupted> {
-        match self.storage.head(&listed.key).await {
-            Ok(info) => Ok(Some(self.object(listed.key, info))),
-            // Gone since the listing.
-            Err(StorageError::NotFound(_)) => Ok(None),
-            // There and not readable. It becomes a video all the same, which then fails for all to see.
-            Err(StorageError::Refused(_)) => Ok(Some(listed)),
-            Err(error) => Err(error.into()),
-        }
+    async fn confirm(
+        &self,
+        listed: CreatedObject,
+        round: &mut Round,
+    ) -> Result<Option<CreatedObject>, Interrupted> {
+        Ok(match self.ask(&listed.key, round).await? {
+            Answer::There(info) => Some(self.object(listed.key, info)),
+            // Gone since the listing, or to be asked for by the next.
+            Answer::Gone | Answer::Silence => None,
+            // It becomes a video all the same, which then fails for all to see.
+            Answer::Unreadable(_) => Some(listed),
+        })
     }
 }

@@ -4,6 +4,7 @@
 mod listing;
 mod open_uploads;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -19,12 +20,20 @@ use crate::video::VideoId;
 
 /// So many rounds in a row that find something mean that the webhook does not arrive.
 const SUSPICIOUS_ROUNDS: u32 = 3;
+/// So many objects in a row that cannot be asked for are no longer a matter of single objects.
+const SILENT_IN_A_ROW: u32 = 50;
+/// Longest that storage may take to say that it is there.
+const PING: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone)]
 pub struct ReconcileConfig {
     pub period: Duration,
     /// Objects younger than this are left to their webhook.
     pub grace: Duration,
+    /// Objects per page of the listing, at most 1,000.
+    pub page: u16,
+    /// Bounds a round of the daemon; the next one goes on where this one stopped.
+    pub pages_per_round: usize,
 }
 
 /// An upload that no webhook announced.
@@ -36,36 +45,50 @@ pub struct Found {
     pub video: Option<VideoId>,
 }
 
+/// What a round came to.
+#[derive(Debug, Default)]
+pub struct Round {
+    pub found: Vec<Found>,
+    /// Keys whose objects are listed or announced and could not be asked for. Later rounds try again.
+    pub passed_over: BTreeSet<String>,
+    silent_in_a_row: u32,
+}
+
 impl Default for ReconcileConfig {
     fn default() -> Self {
-        Self { period: Duration::from_mins(1), grace: Duration::from_secs(30) }
+        Self {
+            period: Duration::from_mins(1),
+            grace: Duration::from_secs(30),
+            page: 1_000,
+            pages_per_round: 200,
+        }
     }
 }
 
 /// Runs a round at once and then after each period, until `stop` fires.
 pub async fn run(config: ReconcileConfig, db: Db, storage: Storage, stop: CancellationToken) {
+    let period = config.period;
     let reconciler =
-        Reconciler { grace: config.grace, dry_run: false, db, storage, stop: stop.clone() };
+        Reconciler { config, whole: false, dry_run: false, db, storage, stop: stop.clone() };
     let mut outage = Outage::default();
     let mut rounds_with_finds = 0;
     while !stop.is_cancelled() {
         let pause = match reconciler.round().await {
-            Ok(found) => {
-                let found = found.len();
-                metrics::RECONCILED.add(found);
+            Ok(round) => {
+                let found = round.found.len();
                 if outage.worked() {
                     tracing::info!("reconcile goes on");
                 }
                 rounds_with_finds = if found > 0 { rounds_with_finds + 1 } else { 0 };
                 tell(found, rounds_with_finds);
-                config.period
+                period
             }
             Err(error) => {
                 let setback = outage.failed();
                 if setback.first {
                     tracing::warn!(%error, "reconcile held up, tries again until it works");
                 }
-                setback.delay.min(config.period)
+                setback.delay.min(period)
             }
         };
         tokio::select! {
@@ -75,15 +98,16 @@ pub async fn run(config: ReconcileConfig, db: Db, storage: Storage, stop: Cancel
     }
 }
 
-/// One round, for an operator. A dry one changes nothing: it says what a round would announce.
+/// One round for an operator, from the first object to the last. A dry one changes nothing: it says what a round would
+/// announce.
 pub async fn once(
-    config: &ReconcileConfig,
+    config: ReconcileConfig,
     dry_run: bool,
     db: Db,
     storage: Storage,
-) -> Result<Vec<Found>, Interrupted> {
+) -> Result<Round, Interrupted> {
     let stop = CancellationToken::new();
-    Reconciler { grace: config.grace, dry_run, db, storage, stop }.round().await
+    Reconciler { config, whole: true, dry_run, db, storage, stop }.round().await
 }
 
 fn tell(found: usize, rounds_with_finds: u32) {
@@ -99,12 +123,24 @@ fn tell(found: usize, rounds_with_finds: u32) {
 }
 
 struct Reconciler {
-    grace: Duration,
+    config: ReconcileConfig,
+    /// From the first object to the last, wherever the daemon's listing is.
+    whole: bool,
     /// Look and tell, and change nothing.
     dry_run: bool,
     db: Db,
     storage: Storage,
     stop: CancellationToken,
+}
+
+/// What storage says of an object.
+enum Answer {
+    There(ObjectInfo),
+    Gone,
+    /// It is there, and never to be read like this.
+    Unreadable(String),
+    /// Passed over.
+    Silence,
 }
 
 /// Why a round did not come to its end. What it found before is committed; the next round sees the rest.
@@ -119,26 +155,46 @@ pub enum Interrupted {
 }
 
 impl Reconciler {
-    /// The uploads that it found.
-    async fn round(&self) -> Result<Vec<Found>, Interrupted> {
-        let round = async {
-            let mut found = self.find_open_uploads().await?;
-            for listed in self.find_in_listing().await? {
-                // In a dry run the listing meets what the rows led to already.
-                if !found.iter().any(|known| known.key == listed.key) {
-                    found.push(listed);
-                }
-            }
-            // Last: whatever was uploaded has been found by now, and a round that was cut short expires nothing.
-            if !self.dry_run {
-                self.expire_unused().await?;
-            }
-            Ok(found)
-        };
-        match round.await {
-            Err(Interrupted::Stopped) => Ok(Vec::new()),
-            answer => answer,
+    async fn round(&self) -> Result<Round, Interrupted> {
+        let mut round = Round::default();
+        match self.look(&mut round).await {
+            Ok(()) | Err(Interrupted::Stopped) => Ok(round),
+            Err(error) => Err(error),
         }
+    }
+
+    async fn look(&self, round: &mut Round) -> Result<(), Interrupted> {
+        self.find_open_uploads(round).await?;
+        self.find_in_listing(round).await?;
+        // Last: whatever was uploaded has been found by now, and a round that was cut short expires nothing.
+        if !self.dry_run {
+            self.expire_unused().await?;
+        }
+        Ok(())
+    }
+
+    /// Asks for one object. While storage itself is there, one that cannot be asked for is passed over, whatever the
+    /// reason: everything behind it would wait for it, for ever if need be.
+    async fn ask(&self, key: &str, round: &mut Round) -> Result<Answer, Interrupted> {
+        let answer = match self.storage.head(key).await {
+            Ok(info) => Answer::There(info),
+            Err(StorageError::NotFound(_)) => Answer::Gone,
+            Err(StorageError::Refused(reason)) => Answer::Unreadable(reason),
+            Err(error) => {
+                round.silent_in_a_row += 1;
+                if round.silent_in_a_row >= SILENT_IN_A_ROW
+                    || self.storage.ping(PING).await.is_err()
+                {
+                    return Err(error.into());
+                }
+                if round.passed_over.insert(key.to_owned()) {
+                    tracing::warn!(object.key = key, %error, "an upload cannot be asked for, passed over");
+                }
+                return Ok(Answer::Silence);
+            }
+        };
+        round.silent_in_a_row = 0;
+        Ok(answer)
     }
 
     fn go_on(&self) -> Result<(), Interrupted> {
@@ -149,30 +205,37 @@ impl Reconciler {
     fn is_young(&self, last_modified: Option<OffsetDateTime>) -> bool {
         last_modified.is_some_and(|at| {
             let age = clock::now() - at;
-            !age.is_negative() && age < self.grace
+            !age.is_negative() && age < self.config.grace
         })
     }
 
-    /// Announces an object. `Some` if it made or revived a video. One that cannot be stored is passed over: the others
-    /// must not wait behind it.
-    async fn announce(&self, object: &CreatedObject) -> Result<Option<Found>, Interrupted> {
+    /// Announces an object, and notes it if it made or revived a video. One that cannot be stored is passed over: the
+    /// others must not wait behind it.
+    async fn announce(&self, object: &CreatedObject, round: &mut Round) -> Result<(), Interrupted> {
         if let Err(reason) = object.check() {
             tracing::warn!(object.key, reason, "an upload cannot become a video");
-            return Ok(None);
+            return Ok(());
         }
         let found = |video| Found { key: object.key.clone(), size_bytes: object.size_bytes, video };
         if self.dry_run {
-            return Ok(Some(found(None)));
+            // The listing meets what the rows led to already.
+            if !round.found.iter().any(|known| known.key == object.key) {
+                round.found.push(found(None));
+            }
+            return Ok(());
         }
         let accepted = match self.db.accept_object(object, Announcer::Reconcile).await {
             Ok(accepted) => accepted,
             Err(error) if error.is_outage() => return Err(error.into()),
             Err(error) => {
                 tracing::warn!(object.key, %error, "an upload cannot become a video");
-                return Ok(None);
+                return Ok(());
             }
         };
         if accepted.created {
+            // Here, and not at the end of the round: that may not come.
+            metrics::RECONCILED.add(1);
+            round.found.push(found(Some(accepted.video)));
             tracing::info!(
                 video.id = %accepted.video,
                 object.key = object.key,
@@ -180,7 +243,7 @@ impl Reconciler {
                 "upload found without webhook"
             );
         }
-        Ok(accepted.created.then(|| found(Some(accepted.video))))
+        Ok(())
     }
 
     fn object(&self, key: String, info: ObjectInfo) -> CreatedObject {

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Found, Interrupted, Reconciler};
-use crate::storage::StorageError;
+use super::{Answer, Interrupted, Reconciler, Round};
 
 /// How many announced uploads a round asks for. The listing finds the others.
 const OPEN_UPLOADS: usize = 1_000;
@@ -12,24 +11,20 @@ const OPEN_UPLOADS: usize = 1_000;
 const UNUSED_GRACE: Duration = Duration::from_mins(15);
 
 impl Reconciler {
-    pub(super) async fn find_open_uploads(&self) -> Result<Vec<Found>, Interrupted> {
-        let mut found = Vec::new();
+    pub(super) async fn find_open_uploads(&self, round: &mut Round) -> Result<(), Interrupted> {
         for (video, key) in self.db.uploading_videos(OPEN_UPLOADS).await? {
             self.go_on()?;
-            match self.storage.head(&key).await {
-                Ok(info) if self.is_young(info.last_modified) => {}
-                Ok(info) => {
-                    found.extend(self.announce(&self.object(key, info)).await?);
+            match self.ask(&key, round).await? {
+                Answer::There(info) if self.is_young(info.last_modified) => {}
+                Answer::There(info) => self.announce(&self.object(key, info), round).await?,
+                Answer::Gone | Answer::Silence => {}
+                // The listing announces it, and duplicate detection says what is wrong with it.
+                Answer::Unreadable(reason) => {
+                    tracing::debug!(video.id = %video, reason, "announced object cannot be read");
                 }
-                Err(StorageError::NotFound(_)) => {}
-                // There, and not readable: the listing announces it, and duplicate detection says what is wrong with it.
-                Err(StorageError::Refused(reason)) => {
-                    tracing::debug!(video.id = %video, reason, "announced object cannot be asked for");
-                }
-                Err(error) => return Err(error.into()),
             }
         }
-        Ok(found)
+        Ok(())
     }
 
     /// An upload that comes after all revives its row.

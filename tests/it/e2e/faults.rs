@@ -82,8 +82,11 @@ async fn without_any_webhook_the_listing_finds_the_upload() {
     // Every delivery is refused for its token: to the pipeline that is no webhook at all.
     let app = app_with(|config| {
         config.webhook_token = "not the token that MinIO was given".to_owned();
-        config.reconcile =
-            ReconcileConfig { period: Duration::from_secs(1), grace: Duration::ZERO };
+        config.reconcile = ReconcileConfig {
+            period: Duration::from_secs(1),
+            grace: Duration::ZERO,
+            ..ReconcileConfig::default()
+        };
     })
     .await;
     let announced = clients::announce_and_put(&app, &some_seconds()).await;
