@@ -9,12 +9,12 @@ use pipeline::event::CreatedObject;
 use pipeline::job::{JobId, WorkerId};
 use pipeline::queue::{ALIVE, Queue, QueueConfig, QueueError};
 use pipeline::stage::Stage;
-use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
+use redis::{AsyncCommands, Direction};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{TestRedis, database, redis};
+use crate::support::{TestRedis, database, own_redis, redis};
 
 const STAGE: Stage = Stage::Transcode;
 const WINDOW: usize = 1_000;
@@ -255,6 +255,8 @@ async fn a_working_redis_passes_the_check() {
     let (queue, _redis) = queue().await;
     queue.check().await.expect("it takes writes");
     queue.settings_warnings().await.expect("settings");
+    let version = queue.server_version().await.expect("one that we can use").expect("it says so");
+    assert!(version.contains('.'), "{version}");
 }
 
 /// A video whose first job is due.
@@ -315,6 +317,74 @@ async fn dispatch_keeps_the_backlog_in_postgres_and_refills_what_redis_lost() {
     }
     stop.cancel();
     dispatcher.join_all().await;
+}
+
+#[tokio::test]
+async fn an_id_stuck_on_the_list_of_a_live_worker_is_dispatched_again() {
+    const FIRST: Stage = Stage::DuplicateDetection;
+    let (queue, redis) = queue().await;
+    let database = database().await;
+    let stop = CancellationToken::new();
+    let mut dispatcher = JoinSet::new();
+    let db = database.db.clone();
+    dispatcher.spawn(dispatch::run(DispatchConfig::default(), db, queue.clone(), stop.clone()));
+    let worker = WorkerId::new();
+    queue.sign(worker, &[FIRST], Duration::from_mins(10)).await.expect("alive, and busy for hours");
+    video(&database.db, 1).await;
+    let waits = || async { queue.lengths().await.expect("lengths")[0] == 1 };
+    until("it is dispatched", waits).await;
+    // As if the worker had asked for it and never heard the answer.
+    let list = |kind: &str| format!("{}{{{FIRST}}}:{kind}", redis.prefix);
+    let moved: String = connection(&redis)
+        .await
+        .lmove(list("q"), list(&format!("p:{worker}")), Direction::Left, Direction::Right)
+        .await
+        .expect("moved");
+    let age = "update jobs set dispatched_at = now() - interval '31 s' where state = 'pending'";
+    sqlx::query(age).execute(database.pool()).await.expect("half a minute later");
+
+    until("it is dispatched again", waits).await;
+
+    let id = moved.parse().expect("an id");
+    assert!(queue.waiting(FIRST).await.expect("ids").contains(&id));
+    stop.cancel();
+    dispatcher.join_all().await;
+}
+
+#[tokio::test]
+async fn a_connection_to_a_server_that_has_become_a_replica_is_not_used_again() {
+    let redis = own_redis().await;
+    let queue = Queue::new(&redis.client().queue_config()).expect("settings");
+    let connections = async || {
+        let list = redis.command(&["CLIENT", "LIST", "TYPE", "normal"]).await.expect("a list");
+        let list: String = redis::from_redis_value(list).expect("text");
+        let id = |line: &str| line.split(' ').next().map(str::to_owned);
+        // Whoever asks is in its own list.
+        let others = list.lines().filter(|line| !line.contains("cmd=client|list"));
+        others.filter_map(id).collect::<HashSet<String>>()
+    };
+    queue.check().await.expect("it takes writes");
+    queue.lengths().await.expect("lengths");
+    let before = connections().await;
+    assert_eq!(before.len(), 1, "the same one is used again while all is well");
+    redis.command(&["REPLICAOF", "127.0.0.1", "9"]).await.expect("demoted");
+
+    let refused = queue.push(STAGE, WINDOW, &ids(1)).await.expect_err("a replica");
+
+    assert!(refused.to_string().to_lowercase().contains("replica"), "{refused}");
+    let begun = Instant::now();
+    while !connections().await.is_disjoint(&before) {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it is kept");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Any error counts, also one in the middle of a pipeline.
+    queue.lengths().await.expect("a replica can be read");
+    let before = connections().await;
+    queue.check().await.expect_err("a replica");
+    while !connections().await.is_disjoint(&before) {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it is kept");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]

@@ -9,8 +9,13 @@ use crate::metrics::{self, AttemptEnd};
 use crate::retry::MAX_LOST_WORKERS;
 use crate::stage::Stage;
 
+/// A worker claims what it took at once, or gives it back. What is on its list and still pending after so long was
+/// delivered and never heard of, and a worker whose slots are all busy does not look through its list for hours.
+const STUCK: Duration = Duration::from_secs(30);
+
 impl Dispatcher {
-    /// Marks for dispatch again what was dispatched longer than `older_than` ago, waits still, and is in no list.
+    /// Marks for dispatch again what was dispatched longer than `older_than` ago, waits still, and is in no list; or is
+    /// stuck on that of a worker. An id that is doubled by that costs its second finder one claim that matches no row.
     pub(super) async fn diff(&self, older_than: Duration) -> Result<(), Held> {
         for stage in Stage::ALL {
             // Rows first, lists second. An id that is claimed in between is in no list and no longer pending either:
@@ -20,8 +25,18 @@ impl Dispatcher {
                 continue;
             }
             let there = self.queue.contents(stage).await?;
-            let lost: Vec<JobId> =
-                dispatched.into_iter().filter(|id| !there.contains(id)).collect();
+            let (taken, mut lost): (Vec<JobId>, Vec<JobId>) =
+                dispatched.into_iter().partition(|id| there.contains(id));
+            if !taken.is_empty() {
+                let old = self.db.dispatched(stage, older_than.max(STUCK)).await?;
+                let mut stuck: Vec<JobId> =
+                    taken.into_iter().filter(|id| old.contains(id)).collect();
+                if !stuck.is_empty() {
+                    let waiting = self.queue.waiting(stage).await?;
+                    stuck.retain(|id| !waiting.contains(id));
+                }
+                lost.append(&mut stuck);
+            }
             if !lost.is_empty() {
                 self.db.undispatch(&lost).await?;
                 metrics::REDISPATCHED[stage].add(lost.len());

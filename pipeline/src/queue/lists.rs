@@ -35,6 +35,17 @@ impl Queue {
         Ok(call.invoke_async(&mut self.connection().await?).await?)
     }
 
+    /// The ids of a stage that wait.
+    pub async fn waiting(&self, stage: Stage) -> Result<HashSet<JobId>, QueueError> {
+        let waiting: Vec<String> = redis::cmd("LRANGE")
+            .arg(self.keys.waiting(stage))
+            .arg(0)
+            .arg(-1)
+            .query_async(&mut self.connection().await?)
+            .await?;
+        Ok(waiting.iter().filter_map(|id| id.parse().ok()).collect())
+    }
+
     /// Every id of a stage that is in Redis at all: waiting, or taken by a registered worker.
     ///
     /// An id that moves from waiting to taken while this reads is seen, since waiting is read first. One that is reaped

@@ -3,6 +3,7 @@
 
 mod consumer;
 mod keys;
+mod lent;
 mod lists;
 mod registry;
 mod settings;
@@ -10,13 +11,14 @@ mod settings;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_redis::{Connection, Manager, Pool, Runtime};
+use deadpool_redis::{Manager, Pool, Runtime};
 use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError};
 
 pub use consumer::Consumer;
 pub use registry::{ALIVE, SIGN_PERIOD};
 
 use keys::Keys;
+use lent::Lent;
 
 /// The pool is for short commands of a few loops; consumers have connections of their own.
 const POOL_SIZE: usize = 16;
@@ -97,8 +99,8 @@ impl Queue {
         Ok(())
     }
 
-    async fn connection(&self) -> Result<Connection, QueueError> {
-        self.pool.get().await.map_err(|error| match error {
+    async fn connection(&self) -> Result<Lent, QueueError> {
+        self.pool.get().await.map(Lent::new).map_err(|error| match error {
             deadpool_redis::PoolError::Backend(error) => error.into(),
             other => QueueError::Unavailable(other.to_string()),
         })

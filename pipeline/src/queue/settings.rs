@@ -4,7 +4,22 @@ use std::collections::HashMap;
 
 use super::{Queue, QueueError};
 
+/// Our scripts say that they may run on a full server, which older ones take for a syntax error.
+const OLDEST: u32 = 7;
+
 impl Queue {
+    /// The server's version, an error if it is too old for us; `None` if it does not let us look.
+    pub async fn server_version(&self) -> Result<Option<String>, QueueError> {
+        let mut connection = self.connection().await?;
+        let info: String = match redis::cmd("INFO").arg("server").query_async(&mut connection).await
+        {
+            Ok(info) => info,
+            Err(error) if error.code() == Some("NOPERM") => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        supported(&info)
+    }
+
     /// Sentences for an operator, each with the remedy; empty when all is well or the server does not let us look.
     pub async fn settings_warnings(&self) -> Result<Vec<String>, QueueError> {
         let mut connection = self.connection().await?;
@@ -19,6 +34,19 @@ impl Queue {
         }
         Ok(warnings(&settings))
     }
+}
+
+fn supported(info: &str) -> Result<Option<String>, QueueError> {
+    let Some(version) = info.lines().find_map(|line| line.strip_prefix("redis_version:")) else {
+        return Ok(None);
+    };
+    let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    if major.is_some_and(|major| major < OLDEST) {
+        return Err(QueueError::Config(format!(
+            "it is Redis {version}, and no job can be queued on one older than {OLDEST}.0: update it"
+        )));
+    }
+    Ok(Some(version.to_owned()))
 }
 
 fn warnings(settings: &HashMap<String, String>) -> Vec<String> {
@@ -47,6 +75,19 @@ fn warnings(settings: &HashMap<String, String>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_does_not_know_our_scripts_is_too_old() {
+        let told = |version: &str| supported(&format!("# Server\r\nredis_version:{version}\r\n"));
+        for version in ["7.0.0", "7.2.4", "8.2.1", "10.0.0"] {
+            assert_eq!(told(version).expect("new enough").as_deref(), Some(version));
+        }
+        for version in ["6.2.14", "5.0.7"] {
+            let error = told(version).expect_err("too old").to_string();
+            assert!(error.contains(version) && error.contains("7.0"), "{error}");
+        }
+        assert_eq!(supported("# Server\r\n").expect("nothing is known"), None);
+    }
 
     #[test]
     fn only_settings_that_hurt_are_told() {

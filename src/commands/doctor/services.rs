@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use pipeline::db::Db;
-use pipeline::queue::Queue;
+use pipeline::queue::{Queue, QueueError};
 use pipeline::storage::{SetupState, Storage, StorageError, webhook_targets};
 
 use super::report::{Finding, Report};
@@ -60,6 +60,14 @@ pub(super) async fn redis(report: &mut Report, settings: &RedisSettings) -> io::
         Ok(Err(error)) => return report.add(Finding::fail("redis", error.to_string())),
         Err(error) => return report.add(Finding::fail("redis", error.to_string())),
     };
+    match queue.server_version().await {
+        Ok(Some(version)) => report.add(Finding::ok("redis", format!("version {version}")))?,
+        Err(error @ QueueError::Config(_)) => {
+            report.add(Finding::fail("redis", error.to_string()))?;
+        }
+        // The check says of an outage what to do.
+        Ok(None) | Err(QueueError::Unavailable(_)) => {}
+    }
     match queue.check().await {
         Ok(()) => report.add(Finding::ok("redis", "takes writes"))?,
         Err(error) => {
