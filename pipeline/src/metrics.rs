@@ -44,7 +44,7 @@ pub enum AttemptEnd {
     Stale,
     /// Postgres did not answer until the lease was over.
     Unknown,
-    /// Postgres refused the commit: a defect.
+    /// Postgres refused the commit: a defect. The failure that is committed instead counts as well.
     Refused,
 }
 

@@ -1,7 +1,7 @@
 //! What can go wrong with Postgres, sorted by what a caller can do about it.
 
 /// Why the database did not do what was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum DbError {
     /// Not reachable, out of connections, shutting down, timed out, a lock not got: worth another try. Whether the
     /// statement took effect is unknown.

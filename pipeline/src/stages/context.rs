@@ -66,7 +66,8 @@ impl StageContext {
         self.announce(vec![(key.clone(), body.len() as u64)]).await?;
         match self.tools.storage.put(key, body, precondition).await {
             Ok(etag) => Ok(Some(etag)),
-            Err(StorageError::PreconditionFailed(_)) => Ok(None),
+            // 404 is what MinIO says where the object to be replaced is gone.
+            Err(StorageError::PreconditionFailed(_) | StorageError::NotFound(_)) => Ok(None),
             Err(error) => Err(StageError::of_storage(error)),
         }
     }

@@ -1,6 +1,6 @@
 //! The thumbnails of a video: the poster, and the ones that say what is going on.
-//! They are drawn off the runtime's threads. A thumbnail that is left behind by a crash is replaced or deleted by the
-//! next attempt.
+//! They are drawn off the runtime's threads. One that is left behind by a crash is replaced by the next attempt; the one
+//! that says "processing" goes after the commit that ends the job, by the worker or by gc.
 
 use bytes::Bytes;
 
@@ -29,15 +29,6 @@ pub(super) async fn publish(
     .map_err(|error| StageError::internal(error.to_string()))?;
     replace(context, &StorageKey::ProcessingPoster { video }, processing.into()).await?;
     replace(context, &StorageKey::Poster { video }, poster.into()).await
-}
-
-/// Nothing is being processed any more. A leftover does no harm, so a failure is only logged.
-pub(super) async fn remove_processing(context: &StageContext) {
-    let video = context.lease.video;
-    if let Err(error) = context.tools.storage.delete(&StorageKey::ProcessingPoster { video }).await
-    {
-        tracing::warn!(video.id = %video, %error, "the processing thumbnail could not be deleted");
-    }
 }
 
 /// Marks a video as a copy of another, whose poster it shows. An original without pictures has none to show.

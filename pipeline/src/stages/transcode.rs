@@ -9,12 +9,7 @@ use super::{Playback, RenditionSummary, StageContext, StageError, Transcoded, po
 use crate::media::protocol::{Message, RenditionKind, Request, Task};
 
 pub(super) async fn run(context: &StageContext) -> Result<Transcoded, StageError> {
-    let transcoded = context.unless_stopped(transcode(context)).await;
-    // Somebody else's attempt may be showing it by then.
-    if !matches!(transcoded, Err(StageError::Stopped | StageError::LeaseLost)) {
-        posters::remove_processing(context).await;
-    }
-    transcoded
+    context.unless_stopped(transcode(context)).await
 }
 
 async fn transcode(context: &StageContext) -> Result<Transcoded, StageError> {

@@ -17,8 +17,10 @@ use super::reports::Clerk;
 use crate::db::Claim;
 use crate::job::Lease;
 use crate::metrics;
+use crate::stage::Stage;
 use crate::stages::{Outcome, Report, StageContext, StageError, Tools};
-use crate::video::Source;
+use crate::storage::StorageKey;
+use crate::video::{Source, VideoId};
 
 /// How long a stage may take to end by itself after it was told to. Then it is dropped, which is safe at any `.await`.
 pub(super) const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -71,12 +73,31 @@ pub(super) async fn attend<R, F>(
         worker.attempted(matches!(ended, Ok(Err(StageError::Outage(_)))));
     }
     let ending = Ending::of(hold.stopped(), ended, past);
-    commit::settle(&worker.db, &hold, ending).await;
+    let ended = commit::settle(&worker.db, &hold, ending).await;
     metrics::JOB_RUNS[lease.stage].observe(claimed_at.elapsed());
     // A crash here leaves an id whose next claim matches no row.
     worker.forget(lease.stage, lease.job).await;
     drop(hold);
     drop(slot);
+    if ended && lease.stage == Stage::Transcode {
+        worker.remove_processing_thumbnail(lease.video).await;
+    }
+}
+
+impl<R> Worker<R> {
+    /// Nothing is being processed any more. Only after the commit, which is fenced: before it, the thumbnail may be that
+    /// of an attempt which has taken over. What a crash or an outage leaves here, gc clears away.
+    async fn remove_processing_thumbnail(&self, video: VideoId) {
+        let Some(storage) = &self.storage else { return };
+        let key = StorageKey::ProcessingPoster { video };
+        match tokio::time::timeout(STOP_GRACE, storage.delete(&key)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(video.id = %video, %error, "its thumbnail is left to gc");
+            }
+            Err(_) => tracing::debug!(video.id = %video, "its thumbnail is left to gc"),
+        }
+    }
 }
 
 impl<R, F> Worker<R>

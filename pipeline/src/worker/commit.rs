@@ -19,22 +19,28 @@ use crate::video::{FailureCause, VideoId};
 /// How long a duplicate waits at most before it looks at its original again. It is woken when that ends.
 const WAIT_POLL: Duration = Duration::from_mins(1);
 
-/// Commits an ending. Afterwards the row is right, or its lease runs out and the sweep takes the job back.
-pub(super) async fn settle(db: &Db, hold: &Hold, ending: Ending) {
+/// Commits an ending. Afterwards the row is right, or its lease runs out and the sweep takes the job back. True if this
+/// attempt was the job's last: it is done or dead.
+pub(super) async fn settle(db: &Db, hold: &Hold, ending: Ending) -> bool {
     let settler = Settler { db, hold };
     let settled = match settler.commit(&ending).await {
         Ok(settled) => settled,
-        // A result that the database refuses is a defect: counted, so that it ends, and told.
+        // A result that the database refuses is a defect: told, and counted as a failure, so that it ends.
         Err(error) if matches!(ending, Ending::Done(_)) => {
+            log(&hold.lease, &ending, &Settled::Refused(error.clone()));
             let ending = Ending::failed(FailureCause::Internal, &error.to_string(), 0);
             match settler.commit(&ending).await {
-                Ok(settled) => return log(&hold.lease, &ending, &settled),
+                Ok(settled) => {
+                    log(&hold.lease, &ending, &settled);
+                    return settled.ends_the_job(&ending);
+                }
                 Err(error) => Settled::Refused(error),
             }
         }
         Err(error) => Settled::Refused(error),
     };
     log(&hold.lease, &ending, &settled);
+    settled.ends_the_job(&ending)
 }
 
 /// What became of the commit.
@@ -50,6 +56,20 @@ enum Settled {
     /// No answer until the lease was over.
     Unknown,
     Refused(DbError),
+}
+
+impl Settled {
+    fn ends_the_job(&self, ending: &Ending) -> bool {
+        match self {
+            Self::Dead => true,
+            Self::Applied => matches!(ending, Ending::Done(_) | Ending::Dead { .. }),
+            Self::Waiting
+            | Self::OriginalNotReady
+            | Self::Stale
+            | Self::Unknown
+            | Self::Refused(_) => false,
+        }
+    }
 }
 
 impl From<Commit> for Settled {
@@ -206,7 +226,7 @@ fn log(lease: &Lease, ending: &Ending, settled: &Settled) {
             tracing::warn!("no answer from Postgres: the sweep will decide about the job");
         }
         (Settled::Refused(error), _) => {
-            tracing::error!(%error, "commit refused: the sweep will take the job back");
+            tracing::error!(%error, "commit refused");
         }
         (Settled::Waiting | Settled::OriginalNotReady, _) => {
             tracing::info!("duplicate waits for its original");

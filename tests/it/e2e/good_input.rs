@@ -1,5 +1,7 @@
 //! Every kind of honest file ends `ready`, and what was published is opened again and checked.
 
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
 use super::{clients, end_of, hls_url, stage, upload};
@@ -70,13 +72,19 @@ async fn assert_bucket_is_what_the_table_says(app: &TestApp, video: &Value) {
     .fetch_all(&app.pool)
     .await
     .expect("a query");
+    // It goes after the commit that we heard of.
+    let processing = format!("thumbnails/{id}_processing.jpg");
+    let begun = Instant::now();
+    while app.storage.head(&processing).await.is_ok() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{processing} stays");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let mut stored = Vec::new();
     for prefix in ["processed-videos/", "thumbnails/", "transcripts/", "embeddings/"] {
         let page = app.storage.list(&format!("{prefix}{id}"), "", 1000).await.expect("a listing");
         stored.extend(page.into_iter().map(|object| (object.key, object.size_bytes.cast_signed())));
     }
     stored.sort();
-    assert!(!stored.iter().any(|(key, _)| key.ends_with("_processing.jpg")), "{stored:?}");
     for object in &stored {
         assert!(listed.contains(object), "{object:?} is in the bucket and not in the table");
     }

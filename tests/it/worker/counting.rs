@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use pipeline::metrics::{ATTEMPTS, AttemptEnd};
+use pipeline::stage::Stage;
 use pipeline::stages::StageError;
 use pipeline::video::FailureCause;
 use pipeline::worker::{Deadlines, WorkerConfig};
 
-use super::{World, quick, success, until};
+use super::{World, quick, succeed, success, until};
 
 #[tokio::test]
 async fn a_panic_in_a_stage_is_another_try() {
@@ -37,6 +39,24 @@ async fn the_last_failure_makes_the_job_dead_with_its_reason() {
     assert_eq!((job.state.as_str(), job.failures), ("dead", 5));
     assert_eq!(job.failure_cause.as_deref(), Some("output_invalid"));
     assert_eq!(job.last_error.as_deref(), Some("odd bytes"));
+    world.stop_workers().await;
+}
+
+#[tokio::test]
+async fn a_result_that_postgres_refuses_is_told_as_a_defect_and_counted() {
+    let refused = || ATTEMPTS[Stage::DuplicateDetection][AttemptEnd::Refused].get();
+    let before = refused();
+    let mut world = World::new().await;
+    world.execute("alter table videos add constraint picky check (finished_stages = 0)").await;
+    world.start(WorkerConfig::default(), succeed);
+    let video = world.upload().await;
+    let failed = || async { world.outcomes(video).await.first() == Some(&Some("failed".into())) };
+    until("it is counted as a failure", failed).await;
+    assert!(world.first_job(video).await.last_error.is_some_and(|error| error.contains("picky")));
+    world.execute("alter table videos drop constraint picky").await;
+    assert!(refused() > before, "for the alert");
+    world.execute("update jobs set run_at = now()").await;
+    until("ready", || async { world.video_state(video).await == "ready" }).await;
     world.stop_workers().await;
 }
 

@@ -7,6 +7,7 @@ mod outages;
 mod path;
 mod redis_faults;
 mod stopping;
+mod thumbnail;
 
 use std::time::{Duration, Instant};
 
