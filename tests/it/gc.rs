@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::db_actors::{claimed, complete, detected, facts, let_time_pass};
+use crate::picky_proxy::PickyProxy;
 use crate::s3_client::S3Client;
 use crate::support::{TestDatabase, TestMinio, database, minio};
 
@@ -20,7 +21,7 @@ struct World {
     database: TestDatabase,
     storage: Storage,
     client: S3Client,
-    _minio: TestMinio,
+    minio: TestMinio,
 }
 
 impl World {
@@ -31,7 +32,7 @@ impl World {
             database: database().await,
             storage: Storage::new(&config).expect("settings"),
             client: S3Client::new(&config),
-            _minio: minio,
+            minio,
         }
     }
 
@@ -181,6 +182,40 @@ async fn what_did_not_win_goes_and_what_is_named_or_open_or_young_stays() {
     let without = |keys: Vec<String>| keys.into_iter().filter(|key| *key != poster).collect();
     let expected: (Vec<String>, Vec<String>) = (without(young_there), without(young_rows));
     assert_eq!(world.keys(young).await, expected, "it is young");
+}
+
+#[tokio::test]
+async fn an_object_that_minio_refuses_to_delete_does_not_keep_the_others_from_being_collected() {
+    let world = World::new().await;
+    let (refused, transcode) = world.tried_twice().await;
+    world.finish(&transcode).await;
+    world.age(refused).await;
+    let (other, transcode) = world.tried_twice().await;
+    world.finish(&transcode).await;
+    world.age(other).await;
+    // The oldest comes first.
+    sqlx::query(
+        "update jobs set finished_at = finished_at - interval '1 hour' where video_id = $1",
+    )
+    .bind(refused.0)
+    .execute(world.database.pool())
+    .await
+    .expect("older");
+    let endpoint = &world.minio.endpoint;
+    let text = refused.to_string();
+    let proxy = PickyProxy::start(endpoint, "DELETE", &text, "403 Forbidden").await;
+    let mut config = world.minio.storage_config();
+    config.endpoint = proxy.endpoint();
+    let world = World { storage: Storage::new(&config).expect("settings"), ..world };
+    let (before, _) = world.keys(refused).await;
+
+    world.collect_until("the other is collected", || world.collected(other)).await;
+
+    assert!(!world.collected(refused).await, "there is something left");
+    let (there, rows) = world.keys(refused).await;
+    assert_eq!(there, before);
+    let loser = format!("processed-videos/{refused}/segments/1/480p/00001.m4s");
+    assert!(rows.contains(&loser), "a row goes after its object");
 }
 
 #[tokio::test]

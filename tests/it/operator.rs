@@ -146,3 +146,32 @@ async fn a_dry_reconcile_tells_and_changes_nothing_and_a_real_one_announces() {
     assert!(wet["items"][0]["video_id"].is_string(), "{wet}");
     assert_eq!(reconcile(&[])["items"], serde_json::json!([]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stage_that_refuses_to_be_cancelled_does_not_keep_the_others_running() {
+    let test = database().await;
+    let video = detected(&test.db, test.pool()).await;
+    // A refusal of the function itself, for the first of three.
+    sqlx::raw_sql(
+        "create function refuse() returns trigger language plpgsql as $$
+         begin raise exception 'not this one' using errcode = 'CS409'; end $$;
+         create trigger refuse before update on jobs for each row
+           when (new.stage = 'transcode' and new.state = 'cancelled') execute function refuse()",
+    )
+    .execute(test.pool())
+    .await
+    .expect("a refusal");
+
+    let cancelled = run(&test, &["jobs", "cancel", &video.to_string()]);
+
+    assert_eq!(cancelled.status.code(), Some(1), "{}", text(&cancelled));
+    assert!(text(&cancelled).contains("not this one"), "{}", text(&cancelled));
+    let states: Vec<String> = sqlx::query_scalar(
+        "select state from jobs where video_id = $1 and stage <> 'transcode' order by stage",
+    )
+    .bind(video.0)
+    .fetch_all(test.pool())
+    .await
+    .expect("states");
+    assert_eq!(states, ["done", "cancelled", "cancelled"]);
+}

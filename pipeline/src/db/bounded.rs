@@ -16,7 +16,7 @@ type Answer<'e, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'e>>
 type Answers<'e, T> = Pin<Box<dyn Stream<Item = Result<T, Error>> + Send + 'e>>;
 
 /// A wait for a connection, and the statement on it.
-const DEADLINE: Duration = ACQUIRE_TIMEOUT.saturating_add(STATEMENT_TIMEOUT);
+pub(in crate::db) const DEADLINE: Duration = ACQUIRE_TIMEOUT.saturating_add(STATEMENT_TIMEOUT);
 
 /// One statement on a connection of its own, to its answer or the deadline.
 macro_rules! on_one {

@@ -8,7 +8,8 @@ use std::collections::BinaryHeap;
 
 use futures_util::TryStreamExt;
 
-use super::{Db, DbError};
+use super::bounded::DEADLINE;
+use super::{Db, DbError, answered};
 use crate::video::{OwnerId, VideoId};
 
 /// A vector as its row has it: component = signed byte x scale.
@@ -52,14 +53,21 @@ impl Db {
         .bind(dims)
         .bind(video.0)
         .fetch(connection.get());
-        let mut best = BinaryHeap::with_capacity(limit + 1);
-        while let Some(row) = rows.try_next().await? {
-            best.push(Likeness { video: VideoId(row.video_id), cosine: cosine(&wanted, &row)? });
-            if best.len() > limit {
-                best.pop();
+        let best = async {
+            let mut best = BinaryHeap::with_capacity(limit + 1);
+            while let Some(row) = rows.try_next().await? {
+                best.push(Likeness {
+                    video: VideoId(row.video_id),
+                    cosine: cosine(&wanted, &row)?,
+                });
+                if best.len() > limit {
+                    best.pop();
+                }
             }
-        }
-        let sorted = best.into_sorted_vec();
+            Ok::<_, DbError>(best)
+        };
+        // Not on the bounded pool: that would hold all rows at once.
+        let sorted = answered(DEADLINE, best).await?.into_sorted_vec();
         Ok(Some(sorted.into_iter().map(|found| (found.video, found.cosine)).collect()))
     }
 

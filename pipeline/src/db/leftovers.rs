@@ -28,24 +28,27 @@ pub struct Announced {
 }
 
 impl Db {
-    /// Jobs with leftovers that ended longer than `age` ago, the oldest first. Videos with an open job are left alone.
+    /// Jobs with leftovers that ended longer than `age` ago, the oldest first, but for some. Videos with an open job are
+    /// left alone.
     #[tracing::instrument(name = "db.jobs.uncollected", skip_all)]
     pub async fn uncollected(
         &self,
         age: Duration,
+        except: &[JobId],
         limit: u32,
     ) -> Result<Vec<Uncollected>, DbError> {
         let rows: Vec<(Uuid, Uuid, i32)> = sqlx::query_as(
             "select j.id, j.video_id, j.attempt from jobs j
               where j.collected_at is null and j.stage in ('transcode', 'speech_to_text')
                 and j.state in ('done', 'dead', 'cancelled') and (j.attempt > 1 or j.state <> 'done')
-                and j.finished_at < now() - make_interval(secs => $1)
+                and j.finished_at < now() - make_interval(secs => $1) and j.id <> all($3)
                 and not exists (select 1 from jobs o
                                  where o.video_id = j.video_id and o.state in ('pending', 'running'))
               order by j.finished_at limit $2",
         )
         .bind(seconds(age))
         .bind(i64::from(limit))
+        .bind(except.iter().map(|job| job.0).collect::<Vec<Uuid>>())
         .fetch_all(self.pool())
         .await?;
         let uncollected = rows.into_iter().map(|(job, video, attempt)| Uncollected {

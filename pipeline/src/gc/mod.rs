@@ -13,8 +13,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::{Db, DbError, Uncollected};
+use crate::job::JobId;
 use crate::retry::Outage;
-use crate::storage::{Storage, StorageError, StorageKey};
+use crate::storage::{Storage, StorageError};
 use crate::video::VideoId;
 
 use winners::{Winners, is_playlist, is_segment};
@@ -42,7 +43,8 @@ impl Default for GcConfig {
 
 /// Runs a round at once and then after each period, until `stop` fires.
 pub async fn run(config: GcConfig, db: Db, storage: Storage, stop: CancellationToken) {
-    let collector = Collector { age: config.age, db, storage, stop: stop.clone() };
+    let mut collector =
+        Collector { age: config.age, stuck: Vec::new(), db, storage, stop: stop.clone() };
     let mut outage = Outage::default();
     while !stop.is_cancelled() {
         let pause = match collector.round().await {
@@ -63,7 +65,8 @@ pub async fn run(config: GcConfig, db: Db, storage: Storage, stop: CancellationT
                 if setback.first {
                     tracing::warn!(%error, "gc held up, tries again until it works");
                 }
-                setback.delay
+                // Each round begins where this one did: not more often than one that works.
+                setback.delay.max(config.period)
             }
         };
         tokio::select! {
@@ -84,6 +87,9 @@ enum Interrupted {
 
 struct Collector {
     age: Duration,
+    /// Jobs with a leftover that storage refuses to delete, passed over until all others have been looked at: the oldest
+    /// come first, and would be all that is ever looked at.
+    stuck: Vec<JobId>,
     db: Db,
     storage: Storage,
     stop: CancellationToken,
@@ -91,15 +97,31 @@ struct Collector {
 
 impl Collector {
     /// How many objects it removed.
-    async fn round(&self) -> Result<usize, Interrupted> {
+    async fn round(&mut self) -> Result<usize, Interrupted> {
         let mut deleted = self.remove_processing_thumbnails().await?;
-        for uncollected in self.db.uncollected(self.age, JOBS).await? {
+        let jobs = self.db.uncollected(self.age, &self.stuck, JOBS).await?;
+        if jobs.is_empty() {
+            self.stuck.clear();
+        }
+        for uncollected in jobs {
             if self.stop.is_cancelled() {
                 break;
             }
             deleted += self.collect(uncollected).await?;
         }
         Ok(deleted)
+    }
+
+    /// Whether it is gone. A refusal is about this object, or it is told again for the next.
+    async fn delete(&self, key: &str) -> Result<bool, Interrupted> {
+        match self.storage.delete_result(key).await {
+            Ok(()) => Ok(true),
+            Err(error @ (StorageError::Refused(_) | StorageError::Denied(_))) => {
+                tracing::warn!(object.key = key, %error, "gc cannot delete it, passed over");
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn remove_processing_thumbnails(&self) -> Result<usize, Interrupted> {
@@ -109,14 +131,15 @@ impl Collector {
             if self.stop.is_cancelled() {
                 break;
             }
-            self.storage.delete(&StorageKey::ProcessingPoster { video }).await?;
-            self.db.forget_objects(video, &[key]).await?;
-            deleted += 1;
+            if self.delete(&key).await? {
+                self.db.forget_objects(video, &[key]).await?;
+                deleted += 1;
+            }
         }
         Ok(deleted)
     }
 
-    async fn collect(&self, uncollected: Uncollected) -> Result<usize, Interrupted> {
+    async fn collect(&mut self, uncollected: Uncollected) -> Result<usize, Interrupted> {
         let video = uncollected.video;
         let announced = self.db.objects_of(video, self.age).await?;
         let keys = || announced.iter().map(|object| object.key.as_str());
@@ -130,17 +153,21 @@ impl Collector {
         let (segments, fixed): (Vec<&String>, Vec<&String>) = old.partition(|key| is_segment(key));
         let losers: Vec<String> =
             segments.into_iter().filter(|key| !winners.name(key)).cloned().collect();
-        let bounded = &losers[..losers.len().min(OBJECTS)];
-        for key in bounded {
-            self.storage.delete_result(key).await?;
+        let mut gone = Vec::new();
+        for key in &losers[..losers.len().min(OBJECTS)] {
+            if self.delete(key).await? {
+                gone.push(key.clone());
+            } else if self.stuck.last() != Some(&uncollected.job) {
+                self.stuck.push(uncollected.job);
+            }
         }
-        let forgotten = self.db.forget_objects(video, bounded).await?;
+        let forgotten = self.db.forget_objects(video, &gone).await?;
         self.forget_what_never_came(video, fixed).await?;
         // Fewer: a job of the video runs again, or another process was at it. The next round sees.
         if usize::try_from(forgotten) == Ok(losers.len()) {
             self.db.collected(uncollected).await?;
         }
-        Ok(bounded.len())
+        Ok(gone.len())
     }
 
     /// What counts of a video; `None` if that cannot be known.

@@ -11,6 +11,8 @@ use pipeline::video::VideoId;
 
 use super::{NOT_FOUND, REFUSED};
 
+const OPEN: [JobState; 2] = [JobState::Pending, JobState::Running];
+
 pub(super) async fn retry(
     db: &Db,
     video: VideoId,
@@ -23,13 +25,14 @@ pub(super) async fn retry(
     if dead.is_empty() {
         return nothing(db, video, "dead").await;
     }
+    let mut all = ExitCode::SUCCESS;
     for stage in dead {
         let code = told(&db.rerun(video, stage).await?)?;
         if code != ExitCode::SUCCESS {
-            return Ok(code);
+            all = code;
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(all)
 }
 
 pub(super) async fn cancel(
@@ -40,19 +43,19 @@ pub(super) async fn cancel(
     if let Some(stage) = stage {
         return told(&db.cancel(video, stage).await?);
     }
-    let mut open = stages_in(db, video, &[JobState::Pending, JobState::Running]).await?;
+    let mut open = stages_in(db, video, &OPEN).await?;
     if open.is_empty() {
         return nothing(db, video, "waiting or running").await;
     }
-    // The first may take others with it, and one that ends meanwhile is as good.
-    while let Some(stage) = open.first() {
-        let code = told(&db.cancel(video, *stage).await?)?;
-        if code != ExitCode::SUCCESS {
-            return Ok(code);
-        }
-        open = stages_in(db, video, &[JobState::Pending, JobState::Running]).await?;
+    let mut tried = Vec::new();
+    // The first may take others with it, one that ends meanwhile is as good, and a refusal is no reason to let the
+    // others run.
+    while let Some(stage) = open.iter().find(|stage| !tried.contains(*stage)).copied() {
+        told(&db.cancel(video, stage).await?)?;
+        tried.push(stage);
+        open = stages_in(db, video, &OPEN).await?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if open.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
 }
 
 /// The stages of a video whose jobs are in one of these states, in their order.
