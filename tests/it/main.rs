@@ -50,6 +50,7 @@ mod poison;
 mod proxy;
 mod publish;
 mod queue;
+mod queue_connections;
 mod reconcile;
 mod s3_client;
 mod sandbox;

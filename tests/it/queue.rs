@@ -14,7 +14,7 @@ use redis::{AsyncCommands, Direction};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{TestRedis, database, own_redis, redis};
+use crate::support::{TestRedis, database, redis};
 
 const STAGE: Stage = Stage::Transcode;
 const WINDOW: usize = 1_000;
@@ -349,42 +349,6 @@ async fn an_id_stuck_on_the_list_of_a_live_worker_is_dispatched_again() {
     assert!(queue.waiting(FIRST).await.expect("ids").contains(&id));
     stop.cancel();
     dispatcher.join_all().await;
-}
-
-#[tokio::test]
-async fn a_connection_to_a_server_that_has_become_a_replica_is_not_used_again() {
-    let redis = own_redis().await;
-    let queue = Queue::new(&redis.client().queue_config()).expect("settings");
-    let connections = async || {
-        let list = redis.command(&["CLIENT", "LIST", "TYPE", "normal"]).await.expect("a list");
-        let list: String = redis::from_redis_value(list).expect("text");
-        let id = |line: &str| line.split(' ').next().map(str::to_owned);
-        // Whoever asks is in its own list.
-        let others = list.lines().filter(|line| !line.contains("cmd=client|list"));
-        others.filter_map(id).collect::<HashSet<String>>()
-    };
-    queue.check().await.expect("it takes writes");
-    queue.lengths().await.expect("lengths");
-    let before = connections().await;
-    assert_eq!(before.len(), 1, "the same one is used again while all is well");
-    redis.command(&["REPLICAOF", "127.0.0.1", "9"]).await.expect("demoted");
-
-    let refused = queue.push(STAGE, WINDOW, &ids(1)).await.expect_err("a replica");
-
-    assert!(refused.to_string().to_lowercase().contains("replica"), "{refused}");
-    let begun = Instant::now();
-    while !connections().await.is_disjoint(&before) {
-        assert!(begun.elapsed() < Duration::from_secs(30), "it is kept");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    // Any error counts, also one in the middle of a pipeline.
-    queue.lengths().await.expect("a replica can be read");
-    let before = connections().await;
-    queue.check().await.expect_err("a replica");
-    while !connections().await.is_disjoint(&before) {
-        assert!(begun.elapsed() < Duration::from_secs(30), "it is kept");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 #[tokio::test]

@@ -62,7 +62,7 @@ async fn an_attempt_whose_claim_was_answered_too_late_never_begins() {
     until("it is in Redis", || async { !world.is_quiet().await }).await;
     // Whoever claims has to wait for this, while the lease runs from when the claim was sent.
     let mut hitch = world.database.pool().acquire().await.expect("a connection");
-    let lock = "begin; select from jobs for update";
+    let lock = "begin; lock table job_attempts in share mode";
     sqlx::raw_sql(lock).execute(&mut *hitch).await.expect("locked");
     let began = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&began);
