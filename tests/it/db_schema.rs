@@ -133,7 +133,7 @@ async fn a_lock_that_cannot_be_got_is_an_outage_and_leaves_nothing() {
     let job = job_of(test.pool(), video, pipeline::stage::Stage::DuplicateDetection).await;
     let mut lock = test.pool().acquire().await.expect("a connection");
     lock.execute("begin").await.expect("begun");
-    lock.execute("select 1 from jobs for update").await.expect("locked");
+    lock.execute("lock table job_attempts in share mode").await.expect("locked");
 
     let (lease, worker) = (Duration::from_secs(15), pipeline::job::WorkerId::new());
     let claim = test.db.claim(job, worker, lease, lease).await.expect_err("after 2 s");
@@ -150,7 +150,7 @@ async fn a_terminated_connection_is_an_outage_and_the_next_call_works() {
     let video = arrived(&test.db).await;
     let mut lock = test.pool().acquire().await.expect("a connection");
     lock.execute("begin").await.expect("begun");
-    lock.execute("select 1 from jobs for update").await.expect("locked");
+    lock.execute("lock table job_attempts in share mode").await.expect("locked");
     let job = job_of(test.pool(), video, pipeline::stage::Stage::DuplicateDetection).await;
     let (lease, worker) = (Duration::from_secs(15), pipeline::job::WorkerId::new());
 
