@@ -9,8 +9,8 @@ use pipeline::queue::QueueError;
 use pipeline::storage::StorageError;
 
 use crate::commands::{
-    dev, doctor, events, healthcheck, jobs, media_child, migrate, queues, reconcile, serve, setup,
-    token, upload,
+    dev, doctor, events, healthcheck, jobs, media_child, migrate, owners, queues, reconcile, serve,
+    setup, token, upload,
 };
 use crate::config::{ConfigError, LogSettings};
 use crate::telemetry;
@@ -52,6 +52,8 @@ enum Command {
     Jobs(jobs::Args),
     /// Look at the queues, pause and resume them
     Queues(queues::Args),
+    /// Look at the owners' shares of the workers, and change them
+    Owners(owners::Args),
     /// Find uploads that no event announced
     Reconcile(reconcile::Args),
     /// Decode one file for the worker that started this process
@@ -103,6 +105,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Events(args) => events::run(args).await,
         Command::Jobs(args) => jobs::run(args).await,
         Command::Queues(args) => queues::run(args).await,
+        Command::Owners(args) => owners::run(args).await,
         Command::Reconcile(args) => reconcile::run(args).await,
         Command::MediaChild(args) => Ok(media_child::run(&args)),
     }

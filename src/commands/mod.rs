@@ -8,6 +8,7 @@ pub mod healthcheck;
 pub mod jobs;
 pub mod media_child;
 pub mod migrate;
+pub mod owners;
 pub mod queues;
 pub mod reconcile;
 pub mod serve;

@@ -93,7 +93,8 @@ async fn weights_give_their_ratio_at_once_and_slot_by_slot() {
     let heavy = backlog(test.pool(), "heavy", 100, 1).await;
     let light = backlog(test.pool(), "light", 100, 1_000).await;
     let share = Share { weight: 3, max_inflight: None };
-    assert!(test.db.set_share("heavy", share).await.expect("an answer"));
+    let set = test.db.set_share("heavy", Some(3), None).await.expect("an answer");
+    assert_eq!(set, Some(share));
     assert_eq!(test.db.share("heavy").await.expect("an answer"), Some(share));
 
     let at_once = test.db.due(STAGE, 40).await.expect("due");
@@ -108,14 +109,24 @@ async fn weights_give_their_ratio_at_once_and_slot_by_slot() {
 #[tokio::test]
 async fn a_share_is_only_granted_to_an_owner_and_within_its_range() {
     let test = database().await;
-    let share = |weight, max_inflight| Share { weight, max_inflight };
-    assert!(!test.db.set_share("nobody", share(2, None)).await.expect("an answer"));
+    let set = async |name, weight, limit| test.db.set_share(name, weight, limit).await;
+    assert_eq!(set("nobody", Some(2), None).await.expect("an answer"), None);
     assert_eq!(test.db.share("nobody").await.expect("an answer"), None);
-    for refused in [share(0, None), share(101, None), share(1, Some(0))] {
-        let error = test.db.set_share("default", refused).await.expect_err("out of range");
+    for (weight, limit) in [(Some(0), None), (Some(101), None), (None, Some(-1))] {
+        let error = set("default", weight, limit).await.expect_err("out of range");
         assert!(matches!(error, DbError::Constraint(_)), "{error}");
     }
-    assert_eq!(test.db.share("default").await.expect("an answer"), Some(share(1, None)));
+    let share = |weight, max_inflight| Some(Share { weight, max_inflight });
+    assert_eq!(test.db.share("default").await.expect("an answer"), share(1, None));
+    // What is not given stays, and a limit can be taken away.
+    for (weight, limit, then) in [
+        (Some(4), None, share(4, None)),
+        (None, Some(7), share(4, Some(7))),
+        (Some(2), None, share(2, Some(7))),
+        (None, Some(0), share(2, None)),
+    ] {
+        assert_eq!(set("default", weight, limit).await.expect("an answer"), then);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,8 +134,8 @@ async fn dispatchers_at_once_keep_to_an_owners_limit_together() {
     let test = database().await;
     let limited = backlog(test.pool(), "limited", 200, 100).await;
     let free = backlog(test.pool(), "free", 40, 1).await;
-    let share = Share { weight: 1, max_inflight: Some(5) };
-    assert!(test.db.set_share("limited", share).await.expect("an answer"));
+    let set = test.db.set_share("limited", None, Some(5)).await.expect("an answer");
+    assert_eq!(set, Some(Share { weight: 1, max_inflight: Some(5) }));
     let mut admitted = Vec::new();
     for _ in 0..5 {
         let rounds = (0..8).map(|_| test.db.due(STAGE, 3));
@@ -148,8 +159,8 @@ async fn dispatchers_at_once_keep_to_an_owners_limit_together() {
 async fn a_dispatcher_counts_what_the_one_before_it_admitted() {
     let test = database().await;
     backlog(test.pool(), "limited", 20, 1).await;
-    let share = Share { weight: 1, max_inflight: Some(5) };
-    assert!(test.db.set_share("limited", share).await.expect("an answer"));
+    let set = test.db.set_share("limited", None, Some(5)).await.expect("an answer");
+    assert_eq!(set, Some(Share { weight: 1, max_inflight: Some(5) }));
     let mut other = test.pool().acquire().await.expect("a connection");
     other.execute("begin").await.expect("begun");
     other.execute("select dispatch_turn('duplicate_detection')").await.expect("its turn");

@@ -7,7 +7,7 @@ use pipeline::video::FailureCause;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::db_actors::{arrived, claimed, detected, state};
+use crate::db_actors::{arrived, claimed, detected, job_of, state};
 use crate::support::{Daemon, TestDatabase, database, minio};
 
 fn run(test: &TestDatabase, arguments: &[&str]) -> Output {
@@ -174,4 +174,51 @@ async fn a_stage_that_refuses_to_be_cancelled_does_not_keep_the_others_running()
     .await
     .expect("states");
     assert_eq!(states, ["done", "cancelled", "cancelled"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn owners_shares_and_a_videos_priority_are_set_and_seen() {
+    let test = database().await;
+    let (first, second) = (arrived(&test.db).await, arrived(&test.db).await);
+
+    let usage = run(&test, &["owners", "set", "default"]);
+    assert_eq!(usage.status.code(), Some(2), "{}", text(&usage));
+    let unknown = run(&test, &["owners", "set", "nobody", "--weight=2"]);
+    assert_eq!(unknown.status.code(), Some(3), "{}", text(&unknown));
+    let out_of_range = run(&test, &["owners", "set", "default", "--weight=101"]);
+    assert_eq!(out_of_range.status.code(), Some(2), "{}", text(&out_of_range));
+    let set = run(&test, &["owners", "set", "default", "--weight=3", "--max-inflight=1"]);
+    assert!(text(&set).contains("weight 3, at most 1 jobs"), "{}", text(&set));
+
+    // The first is in flight, so the second waits for it, and says so.
+    let due = test.db.due(Stage::DuplicateDetection, 10).await.expect("due");
+    assert_eq!(due.len(), 1);
+    let listed = json(&run(&test, &["owners", "list", "--json"]));
+    let owner = &listed["items"][0];
+    assert_eq!((&owner["in_flight"], &owner["waiting"]), (&1.into(), &1.into()), "{listed}");
+    assert_eq!((&owner["weight"], &owner["max_inflight"]), (&3.into(), &1.into()), "{listed}");
+    let shown = text(&run(&test, &["jobs", "show", &second.to_string()]));
+    assert!(shown.contains("default has 1 jobs") && shown.contains("max_inflight 1"), "{shown}");
+    let shown = text(&run(&test, &["jobs", "show", &first.to_string()]));
+    assert!(!shown.contains("max_inflight"), "{shown}");
+
+    let free = run(&test, &["owners", "set", "default", "--max-inflight=0"]);
+    assert!(text(&free).contains("weight 3, without a limit"), "{}", text(&free));
+    let shown = text(&run(&test, &["jobs", "show", &second.to_string()]));
+    assert!(shown.contains("waits for its turn"), "{shown}");
+    let table = text(&run(&test, &["owners", "list"]));
+    assert!(table.starts_with("OWNER") && table.contains("default"), "{table}");
+
+    let third = arrived(&test.db).await;
+    let raised = run(&test, &["jobs", "priority", &third.to_string(), "2"]);
+    assert_eq!(raised.status.code(), Some(0), "{}", text(&raised));
+    let lowered = run(&test, &["jobs", "priority", &second.to_string(), "-1"]);
+    assert_eq!(lowered.status.code(), Some(0), "{}", text(&lowered));
+    let order = test.db.due(Stage::DuplicateDetection, 10).await.expect("due");
+    let wanted = [third, second];
+    for (job, video) in order.iter().zip(wanted) {
+        assert_eq!(job_of(test.pool(), video, Stage::DuplicateDetection).await, *job);
+    }
+    let nobody = run(&test, &["jobs", "priority", &Uuid::now_v7().to_string(), "1"]);
+    assert_eq!(nobody.status.code(), Some(3), "{}", text(&nobody));
 }

@@ -296,6 +296,11 @@ async fn a_missing_bucket_and_a_wrong_key_are_told_apart() {
         matches!(&listed, Err(StorageError::Denied(text)) if text.contains("MINIO_BUCKET")),
         "{listed:?}"
     );
+    let pinged = elsewhere.ping(Duration::from_secs(5)).await;
+    assert!(
+        matches!(&pinged, Err(StorageError::Denied(text)) if text.contains("MINIO_BUCKET")),
+        "{pinged:?}"
+    );
     let mut config = minio.storage_config();
     config.secret_key = "not the secret".into();
     let wrong = Storage::new(&config).expect("usable settings");

@@ -57,7 +57,7 @@ pub use leftovers::{Announced, Uncollected};
 pub use operators::Ordered;
 pub use schema::SchemaMismatch;
 pub use setback::{Retried, Strike};
-pub use shares::Share;
+pub use shares::{OwnerShare, Share};
 pub use sweep::{Swept, TakenBack};
 
 /// Longest wait for a free connection, well below what the sender of a webhook waits for its answer.

@@ -13,7 +13,42 @@ pub struct Share {
     pub max_inflight: Option<i32>,
 }
 
+/// An owner as an operator sees it.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct OwnerShare {
+    pub name: String,
+    #[sqlx(flatten)]
+    pub share: Share,
+    /// Jobs that run or lie in Redis.
+    pub in_flight: i64,
+    /// Jobs that are pending and not in Redis.
+    pub waiting: i64,
+}
+
 impl Db {
+    /// All owners with their shares and what they have at work, by name.
+    #[tracing::instrument(name = "db.owners.shares", skip_all)]
+    pub async fn shares(&self) -> Result<Vec<OwnerShare>, DbError> {
+        Ok(sqlx::query_as(
+            "with flying as (
+               select owner_id, count(*) as jobs from jobs
+                where state = 'running' or (state = 'pending' and dispatched_at is not null)
+                group by owner_id),
+             waiting as (
+               select owner_id, count(*) as jobs from jobs
+                where state = 'pending' and dispatched_at is null
+                group by owner_id)
+             select o.name, o.weight, o.max_inflight, coalesce(f.jobs, 0) as in_flight,
+                    coalesce(w.jobs, 0) as waiting
+               from owners o
+               left join flying f on f.owner_id = o.id
+               left join waiting w on w.owner_id = o.id
+              order by o.name",
+        )
+        .fetch_all(self.pool())
+        .await?)
+    }
+
     /// The share of the owner of this name; `None` if there is none.
     #[tracing::instrument(name = "db.owners.share", skip_all)]
     pub async fn share(&self, owner: &str) -> Result<Option<Share>, DbError> {
@@ -23,17 +58,29 @@ impl Db {
             .await?)
     }
 
-    /// Grants a share. False if there is no owner of this name. A value out of range is refused by its constraint. What is
-    /// in Redis already stays there.
+    /// Changes what is given of a share, and returns it as it then is; 0 jobs in flight: no limit. `None` if there is no
+    /// owner of this name. A value out of range is refused by its constraint. What is in Redis already stays there.
     #[tracing::instrument(name = "db.owners.set_share", skip_all)]
-    pub async fn set_share(&self, owner: &str, share: Share) -> Result<bool, DbError> {
-        let done = sqlx::query("update owners set weight = $2, max_inflight = $3 where name = $1")
-            .bind(owner)
-            .bind(share.weight)
-            .bind(share.max_inflight)
-            .execute(self.pool())
-            .await?;
-        Ok(done.rows_affected() == 1)
+    pub async fn set_share(
+        &self,
+        owner: &str,
+        weight: Option<i16>,
+        max_inflight: Option<i32>,
+    ) -> Result<Option<Share>, DbError> {
+        let share = sqlx::query_as(
+            "update owners
+                set weight = coalesce($2, weight),
+                    max_inflight = case when $3::int is null then max_inflight else nullif($3, 0) end
+              where name = $1
+             returning weight, max_inflight",
+        )
+        .bind(owner)
+        .bind(weight)
+        .bind(max_inflight)
+        .fetch_optional(self.pool())
+        .await?;
+        self.ring(share.is_some());
+        Ok(share)
     }
 
     /// Gives the jobs of a video that have not ended a priority, which its next jobs inherit. Returns how many they are.

@@ -61,6 +61,12 @@ pub(super) fn code(error: &Error) -> Option<String> {
     }
 }
 
+pub(super) fn no_such_bucket(what: &str) -> StorageError {
+    StorageError::Denied(format!(
+        "{what}: no such bucket. Check MINIO_BUCKET, or make it: clipstream setup minio"
+    ))
+}
+
 fn by_code(code: &MinioErrorCode, message: &str, what: &str) -> StorageError {
     let code = code.to_string();
     match code.to_lowercase().as_str() {
@@ -85,9 +91,7 @@ fn by_code(code: &MinioErrorCode, message: &str, what: &str) -> StorageError {
         | "xminiostoragefull"
         | "incompletebody"
         | "busy" => StorageError::Unavailable(format!("{what}: {code} {message}")),
-        "nosuchbucket" => {
-            StorageError::Denied(format!("{what}: no such bucket. Check MINIO_BUCKET"))
-        }
+        "nosuchbucket" => no_such_bucket(what),
         "invalidaccesskeyid" | "signaturedoesnotmatch" => StorageError::Denied(format!(
             "{what}: {code}. Check MINIO_ACCESS_KEY, MINIO_SECRET_KEY and MINIO_REGION"
         )),

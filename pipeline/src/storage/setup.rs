@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::attempts::{CALL, repeated};
 use super::client::within;
-use super::error::code;
+use super::error::{code, no_such_bucket};
 use super::{Storage, StorageError, policy};
 
 /// How often, and how far apart, the policy is written until it reads back: five seconds in all.
@@ -56,13 +56,13 @@ impl Ensured {
 }
 
 impl Storage {
-    /// One cheap signed call, tried once: whether MinIO answers and takes our key.
+    /// One cheap signed call, tried once: whether MinIO answers, takes our key and has the bucket.
     pub async fn ping(&self, limit: Duration) -> Result<(), StorageError> {
-        within(limit, self.bucket(), async {
+        let answer = within(limit, self.bucket(), async {
             self.client().bucket_exists(self.bucket())?.build().send().await
         })
-        .await
-        .map(|_| ())
+        .await?;
+        if answer.exists() { Ok(()) } else { Err(no_such_bucket(self.bucket())) }
     }
 
     pub async fn inspect_bucket(&self) -> Result<SetupState, StorageError> {

@@ -102,6 +102,10 @@ pub(super) async fn minio(
     };
     match storage.ping(PATIENCE).await {
         Ok(()) => report.add(Finding::ok("minio", format!("answers at {endpoint}")))?,
+        // It answers, and says itself what is to be done.
+        Err(error @ StorageError::Denied(_)) => {
+            return report.add(Finding::fail("minio", error.to_string())).map(|()| None);
+        }
         Err(error) => {
             let finding = Finding::fail("minio", error.to_string());
             report.add(finding.mend("is it up, and does MINIO_ENDPOINT name its API port?"))?;

@@ -1,4 +1,4 @@
-//! `clipstream jobs list|show|retry|cancel|dead`: the operator's hands on single jobs.
+//! `clipstream jobs list|show|retry|cancel|priority|dead`: the operator's hands on single jobs.
 //! What may be done is decided by the functions of the database, which psql users call as well.
 
 mod orders;
@@ -63,6 +63,17 @@ enum JobsCommand {
                       cancelled; without one of the others it becomes ready."
     )]
     Cancel { video: VideoId, stage: Option<Stage> },
+    /// Give a video's jobs that have not ended a head start in their owner's line
+    #[command(
+        long_about = "Give a video's jobs that have not ended a head start in their owner's line.\n\nEach step is worth ten \
+                      minutes of waiting; a negative one lets others go first. The video's next jobs inherit it. It buys \
+                      nothing from other owners."
+    )]
+    Priority {
+        video: VideoId,
+        #[arg(allow_negative_numbers = true, value_parser = clap::value_parser!(i16).range(-1_000..=1_000))]
+        priority: i16,
+    },
 }
 
 #[derive(clap::Args)]
@@ -86,6 +97,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         JobsCommand::Show { video, json } => show::run(&db, video, json).await,
         JobsCommand::Retry { video, stage } => orders::retry(&db, video, stage).await,
         JobsCommand::Cancel { video, stage } => orders::cancel(&db, video, stage).await,
+        JobsCommand::Priority { video, priority } => orders::priority(&db, video, priority).await,
     }
 }
 

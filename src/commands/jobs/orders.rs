@@ -1,4 +1,4 @@
-//! Retry and cancel: one call of the database's function per stage, its sentence for the person who asked.
+//! Retry, cancel and priority: one call of the database's function per stage, its sentence for the person who asked.
 
 use std::io::{Write as _, stdout};
 use std::process::ExitCode;
@@ -56,6 +56,18 @@ pub(super) async fn cancel(
         open = stages_in(db, video, &OPEN).await?;
     }
     Ok(if open.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
+}
+
+pub(super) async fn priority(db: &Db, video: VideoId, priority: i16) -> anyhow::Result<ExitCode> {
+    let jobs = db.set_priority(video, priority).await?;
+    if jobs == 0 {
+        return nothing(db, video, "waiting or running").await;
+    }
+    writeln!(
+        stdout(),
+        "{jobs} jobs of {video} have priority {priority}, and so will its next ones"
+    )?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The stages of a video whose jobs are in one of these states, in their order.
