@@ -23,7 +23,6 @@ const STANDSTILL_LEASES: u32 = 5;
 const POLL: Duration = Duration::from_millis(200);
 /// What a look at the clock, a write and a fence's period may take together.
 const LATE_WORK_TOLERANCE_US: i64 = 500_000;
-
 /// Within what Redis' return, or its loss of everything, must be over.
 const RETURN_S: f64 = 10.0;
 
