@@ -108,11 +108,19 @@ impl World {
         (!uploads.is_empty()).then(|| uploads[pick(uploads.len())].clone())
     }
 
-    /// An event or a listing that tells of it once more.
+    /// A listing that tells of it once more. Only a source that had been missing begins anew.
     pub(crate) async fn tell_again(&self, pick: impl FnOnce(usize) -> usize) {
         let Some(told) = self.pick(pick) else { return };
+        let missed =
+            "select failure_cause is not distinct from 'source_missing' and state = 'failed'
+                        from videos where id = $1";
+        let missed: bool = sqlx::query_scalar(missed)
+            .bind(told.0.0)
+            .fetch_one(&self.pool)
+            .await
+            .expect("the video");
         let again = self.db.accept_object(&told.1, Announcer::Reconcile).await.expect("accepted");
-        assert_eq!((again.video, again.created), (told.0, false));
+        assert_eq!((again.video, again.created), (told.0, missed));
     }
 
     fn content(&self, video: VideoId) -> (u64, [u8; 32]) {

@@ -40,7 +40,7 @@ const ROUNDS: usize = 5;
 
 /// - `known`: the object is there already. A listing of a versioned bucket names no version; then the `ETag` decides.
 ///   `back`: its source was missing, and since then it was uploaded again, or the listing has it: the answer names the
-///   stage that missed it.
+///   stage that missed it, one of those that decide a video's end.
 /// - `revived`: the row that `POST /v1/videos` made, also when its URL had expired unused.
 /// - `inserted`: an object that nobody announced, or that overwrote an earlier one, whose owner it keeps.
 ///
@@ -84,6 +84,7 @@ select id, true as created, null as stage from video
 union all
 select id, false, (select j.stage from jobs j
                     where back and j.video_id = known.id and j.state = 'dead'
+                      and j.stage in ('duplicate_detection', 'transcode')
                     order by j.created_at limit 1)
   from known";
 
