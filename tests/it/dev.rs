@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{Connection, PgConnection};
@@ -27,6 +28,9 @@ impl Dev {
 
     /// Starts it and waits until it says that it is ready.
     fn start(&self) -> (Daemon, HashMap<String, String>) {
+        // Each takes the usual port of the metrics if it is free: two that look at once would both find it so.
+        static STARTING: Mutex<()> = Mutex::new(());
+        let _one = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         let mut command = Daemon::command();
         command.arg("dev").arg("--dir").arg(&self.directory);
         let mut daemon = Daemon::start(command);
