@@ -46,7 +46,7 @@ pub struct DatabaseSettings {
     /// Postgres, e.g. `postgres://user:password@host:5432/clipstream`
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     database_url: Option<Secret>,
-    /// Most connections of this process
+    /// Most connections of this process, beside two of its own for the heartbeats of leases
     #[arg(long, env = "DATABASE_MAX_CONNECTIONS", default_value_t = 20, value_name = "COUNT",
           value_parser = clap::value_parser!(u32).range(2..))]
     database_max_connections: u32,
